@@ -1,0 +1,3 @@
+#include "base/base.h"
+
+const char dsi_version[] = DSI_VERSION;
