@@ -1,0 +1,17 @@
+/*
+ * avx512: 512-bit vectors; and VNNI, whose byte products are a rung of their
+ * own because the first CPUs with AVX-512 lack them.
+ */
+#include "avx512/avx512.h"
+
+void
+kern_init_avx512(struct kern *k)
+{
+	(void)k;
+}
+
+void
+kern_init_avx512vnni(struct kern *k)
+{
+	(void)k;
+}
