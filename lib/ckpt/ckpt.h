@@ -16,7 +16,7 @@
 enum ckpt_layout {
 	CKPT_FLOAT,			/* bf16, f16 or f32 */
 	CKPT_FP8_BLOCK,			/* weight F8_E4M3, weight_scale_inv */
-	CKPT_INT8_CHANNEL,		/* weight I8, weight_scale [n] or [n,1] */
+	CKPT_INT8_CHANNEL,	/* weight I8, weight_scale [n] or [n,1] */
 	CKPT_INT8_BLOCK,		/* weight I8, weight_scale_inv */
 	CKPT_MODELSLIM,			/* deq_scale, quant_bias, input_scale */
 	CKPT_GOLDENSTICK,		/* MindSpore names, stacked experts */

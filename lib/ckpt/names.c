@@ -62,8 +62,8 @@ ms_plain(const char *hf, char out[CKPT_NAME])
 		{ "mlp.gate.e_score_correction_bias", "feed_forward."
 		    "routed_experts.router.e_score_correction_bias" },
 	};
-	unsigned layer;
-	int at = 0;
+	static const char layers[] = "model.layers.";
+	size_t at = strlen(layers);
 
 	for (size_t i = 0; i < sizeof(whole) / sizeof(*whole); i++) {
 		if (strcmp(hf, whole[i][0]) == 0) {
@@ -71,11 +71,14 @@ ms_plain(const char *hf, char out[CKPT_NAME])
 			return true;
 		}
 	}
-	if (sscanf(hf, "model.layers.%u.%n", &layer, &at) != 1 || !at)
+	if (strncmp(hf, layers, at) != 0)
+		return false;
+	at += strspn(hf + at, "0123456789");
+	if (hf[at++] != '.')
 		return false;
 	for (size_t i = 0; i < sizeof(part) / sizeof(*part); i++) {
 		if (strcmp(hf + at, part[i][0]) == 0) {
-			snprintf(out, CKPT_NAME, "model.layers.%u.%s", layer,
+			snprintf(out, CKPT_NAME, "%.*s%s", (int)at, hf,
 			    part[i][1]);
 			return true;
 		}

@@ -39,7 +39,7 @@ struct store_writer {
 	struct pair *meta;
 	size_t nmeta, meta_cap;
 	bool begun;
-	size_t cur;			/* tensor being put; n before the first */
+	size_t cur;			/* tensor being put */
 	size_t next;			/* tensor that store_next must name */
 	uint64_t left;			/* bytes of it not yet put */
 	unsigned char *chunk;		/* [CHUNK], not yet written */

@@ -6,11 +6,12 @@
 #ifndef DSI_SET_H
 #define DSI_SET_H
 
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "arch/arch.h"
-#include "store/store.h"
+#include "ckpt/ckpt.h"
+#include "tap.h"
 
 enum { SET_MAX = 4096 };
 
@@ -139,6 +140,81 @@ set_free(struct set *s)
 	for (size_t i = 0; i < s->n; i++)
 		free(s->t[i].p);
 	s->n = 0;
+}
+
+/* All files of a fixture into s; its config.json into dir, text put before
+ * its last brace. */
+static inline void
+set_fixture(struct set *s, const char *dir, const char *name,
+    const char *text)
+{
+	struct buf path = {0}, conf = {0};
+	struct err e = {0};
+	char from[512];
+	struct dirent *ent;
+	DIR *d;
+
+	snprintf(from, sizeof(from), "%s/t/fixtures/%s", tap_top(), name);
+	d = opendir(from);
+	set_must(d != NULL, from, &e);
+	set_free(s);
+	while ((ent = readdir(d)) != NULL) {
+		if (strstr(ent->d_name, ".safetensors") &&
+		    !strstr(ent->d_name, ".json") &&
+		    !strstr(ent->d_name, "reference") &&
+		    !strstr(ent->d_name, "vectors"))
+			set_load(s, io_path(&path, from, ent->d_name));
+	}
+	closedir(d);
+	set_must(io_slurp(io_path(&path, from, "config.json"), 1 << 20, &conf,
+	    &e) == 0, from, &e);
+	while (conf.n && conf.p[conf.n - 1] != '}')
+		conf.n--;
+	conf.n--;
+	buf_printf(&conf, "%s}", text);
+	set_must(io_write_file(io_path(&path, dir, "config.json"), conf.p,
+	    conf.n, &e) == 0, dir, &e);
+	buf_free(&path);
+	buf_free(&conf);
+}
+
+/* Replaces text in dir's config.json. */
+static inline void
+set_config(const char *dir, const char *from, const char *to)
+{
+	struct buf path = {0}, conf = {0}, out = {0};
+	struct err e = {0};
+	const char *p;
+
+	io_path(&path, dir, "config.json");
+	set_must(io_slurp(path.p, 1 << 20, &conf, &e) == 0, path.p, &e);
+	p = strstr(conf.p, from);
+	set_must(p != NULL, from, &e);
+	buf_put(&out, conf.p, (size_t)(p - conf.p));
+	buf_printf(&out, "%s%s", to, p + strlen(from));
+	set_must(io_write_file(path.p, out.p, out.n, &e) == 0, path.p, &e);
+	buf_free(&path);
+	buf_free(&conf);
+	buf_free(&out);
+}
+
+static inline int
+set_open_dir(const char *dir, struct arch *a, struct ckpt **c, struct err *e)
+{
+	*c = NULL;
+	return arch_load(a, dir, e) == -1 ? -1 : ckpt_open(c, dir, a, e);
+}
+
+/* Saves s as dir's only file and opens dir. */
+static inline int
+set_open(const struct set *s, const char *dir, struct arch *a,
+    struct ckpt **c, struct err *e)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/model.safetensors", dir);
+	set_save(s, 0, s->n, path);
+	return set_open_dir(dir, a, c, e);
 }
 
 #endif

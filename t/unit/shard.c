@@ -6,6 +6,7 @@
  * Expectations are computed here from the checkpoint by plain loops, or, for
  * random models, from the rank file of one rank.
  */
+#include <ftw.h>
 #include <math.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -16,203 +17,34 @@
 #include "ckpt/ckpt.h"
 #include "shard/shard.h"
 #include "tap.h"
+#include "whole.h"
 
 static char tmp[128];			/* a directory of our own */
 static unsigned nout;
 
-/* ---- whole layers ---- */
-
-/* A linear layer as the source has it; codes row-major. */
-struct whole {
-	enum lin_kind kind;
-	enum dtype dtype;
-	unsigned n, k;
-	unsigned char *w;		/* [n][k] of dtype */
-	float *scale;			/* [n] */
-	float *bs;			/* [n][kb] */
-	int32_t *bias;			/* [n] */
-	float *in_scale, *in_off;	/* [k] */
-};
-
-static unsigned
-nblocks(unsigned x)
+static int
+remove_one(const char *path, const struct stat *st, int type, struct FTW *f)
 {
-	return (x + LIN_BLOCK - 1) / LIN_BLOCK;
-}
-
-static void *
-need(size_t n)
-{
-	void *p = calloc(n ? n : 1, 1);
-
-	if (!p)
-		abort();
-	return p;
-}
-
-static void
-whole_alloc(struct whole *w)
-{
-	w->w = need((size_t)w->n * w->k * dtype_size(w->dtype));
-	w->scale = need(4 * w->n);
-	w->bs = need(4 * (size_t)w->n * nblocks(w->k));
-	w->bias = need(4 * w->n);
-	w->in_scale = need(4 * w->k);
-	w->in_off = need(4 * w->k);
-}
-
-static void
-whole_free(struct whole *w)
-{
-	free(w->w);
-	free(w->scale);
-	free(w->bs);
-	free(w->bias);
-	free(w->in_scale);
-	free(w->in_off);
-	*w = (struct whole){0};
+	(void)st, (void)type, (void)f;
+	return remove(path);
 }
 
 static int
-whole_ckpt(struct whole *w, struct ckpt *c, const char *name, struct err *e)
+remove_tree(const char *dir)
 {
-	struct ckpt_lin l;
-	float *b;
-	int rc;
-
-	if (ckpt_lin(c, name, &l, e) == -1)
-		return -1;
-	*w = (struct whole){ .kind = l.kind, .dtype = l.dtype, .n = l.n,
-	    .k = l.k };
-	whole_alloc(w);
-	rc = ckpt_rows(c, name, 0, l.n, w->w, e);
-	if (rc == 0 && (l.kind == LIN_I8 || l.kind == LIN_I8_STATIC))
-		rc = ckpt_scale(c, name, w->scale, e);
-	if (rc == 0 && l.kind == LIN_I8_STATIC)
-		rc = ckpt_static(c, name, w->bias, w->in_scale, w->in_off, e);
-	if (rc == -1 || (l.kind != LIN_F8 && l.kind != LIN_I8_BLOCK))
-		return rc;
-	b = need(4 * (size_t)nblocks(l.n) * nblocks(l.k));
-	rc = ckpt_block_scale(c, name, b, e);
-	for (unsigned r = 0; r < l.n; r++)
-		memcpy(w->bs + (size_t)r * nblocks(l.k), b + (size_t)(r /
-		    LIN_BLOCK) * nblocks(l.k), 4 * nblocks(l.k));
-	free(b);
-	return rc;
+	return nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-/* ---- what dsi-shard should make of it ---- */
-
-static float
-f8(unsigned b)
+/* Syncing hundreds of small files takes long on a disk. */
+static int
+make_tmp(const char *base)
 {
-	int ex = b >> 3 & 15, m = b & 7;
-	double x = ex ? ldexp(8 + m, ex - 10) : ldexp(m, -9);
+	const char *env = getenv("TMPDIR");
 
-	return (float)(b & 128 ? -x : x);
-}
-
-static float
-value(const struct whole *w, unsigned r, unsigned c)
-{
-	size_t i = (size_t)r * w->k + c;
-	float bs = w->bs[(size_t)r * nblocks(w->k) + c / LIN_BLOCK];
-	uint32_t u;
-	float x;
-
-	switch (w->kind) {
-	case LIN_F8:
-		return f8(w->w[i]) * bs;
-	case LIN_I8_BLOCK:
-		return (float)(int8_t)w->w[i] * bs;
-	case LIN_I8:
-	case LIN_I8_STATIC:
-		return (float)(int8_t)w->w[i] * w->scale[r];
-	case LIN_FLOAT:
-		break;
-	}
-	if (w->dtype == DT_F32) {
-		memcpy(&x, w->w + 4 * i, 4);
-		return x;
-	}
-	u = (uint32_t)(w->w[2 * i] | w->w[2 * i + 1] << 8) << 16;
-	memcpy(&x, &u, 4);
-	return x;
-}
-
-/* The nearest bf16, by trying both neighbours. */
-static uint16_t
-near_bf16(float x)
-{
-	uint32_t u, lo, hi;
-	float a, b;
-
-	memcpy(&u, &x, 4);
-	lo = u & 0xffff0000;
-	hi = lo + 0x10000;
-	memcpy(&a, &lo, 4);
-	memcpy(&b, &hi, 4);
-	if (fabs((double)x - a) != fabs((double)b - x))
-		return (uint16_t)((fabs((double)x - a) <
-		    fabs((double)b - x) ? lo : hi) >> 16);
-	return (uint16_t)((lo >> 16 & 1 ? hi : lo) >> 16);
-}
-
-static void
-to_float(struct whole *w, enum dtype t)
-{
-	struct whole o = { .kind = LIN_FLOAT, .dtype = t, .n = w->n,
-	    .k = w->k };
-
-	whole_alloc(&o);
-	for (unsigned r = 0; r < w->n; r++)
-		for (unsigned c = 0; c < w->k; c++) {
-			size_t i = (size_t)r * w->k + c;
-			float x = value(w, r, c);
-			uint16_t h = near_bf16(x);
-
-			memcpy(o.w + i * dtype_size(t), t == DT_F32 ?
-			    (void *)&x : (void *)&h, dtype_size(t));
-		}
-	whole_free(w);
-	*w = o;
-}
-
-static void
-to_int8(struct whole *w)
-{
-	struct whole o = { .kind = LIN_I8, .dtype = DT_I8, .n = w->n,
-	    .k = w->k };
-
-	whole_alloc(&o);
-	for (unsigned r = 0; r < w->n; r++) {
-		float max = 0;
-
-		for (unsigned c = 0; c < w->k; c++)
-			max = fmaxf(max, fabsf(value(w, r, c)));
-		o.scale[r] = fmaxf(max / 127, 1e-12f);
-		for (unsigned c = 0; c < w->k; c++)
-			o.w[(size_t)r * w->k + c] = (unsigned char)(int)
-			    nearbyintf(value(w, r, c) / o.scale[r]);
-	}
-	whole_free(w);
-	*w = o;
-}
-
-static void
-expect(struct whole *w, const struct arch_lin *lin, const struct arch *a,
-    enum shard_quant q)
-{
-	bool real = w->kind == LIN_FLOAT || w->kind == LIN_F8;
-
-	if (lin->part == ARCH_KV_B) {
-		if (w->kind != LIN_FLOAT)
-			to_float(w, q == SHARD_INT8 && w->kind == LIN_F8 ?
-			    DT_BF16 : DT_F32);
-	} else if (q == SHARD_INT8 && real && lin->part != ARCH_EH &&
-	    lin->layer < a->layers) {
-		to_int8(w);
-	}
+	snprintf(tmp, sizeof(tmp), "%s/dsi-shard-XXXXXX",
+	    env && strlen(env) < 80 ? env : access(base, W_OK) == 0 ? base :
+	    "/tmp");
+	return mkdtemp(tmp) ? 0 : tap_ok(0, "temporary directory %s", tmp) - 1;
 }
 
 /* ---- rank files ---- */
@@ -630,6 +462,7 @@ compare(struct conv *v, unsigned mtp)
 	    "tensors, %u differ", v->o.layout.tp, v->o.layout.dp,
 	    v->o.layout.pp, v->o.layout.ep,
 	    v->o.quantize ? "int8" : "as is", v->nlin, v->bad);
+	remove_tree(v->out);
 }
 
 /* ---- published models ---- */
@@ -932,27 +765,21 @@ test_memory(void)
 int
 main(void)
 {
-	const char *base = getenv("TMPDIR");
-	char cmd[160];
-	int rc;
-
-	snprintf(tmp, sizeof(tmp), "%s/dsi-shard-XXXXXX",
-	    base && strlen(base) < 80 ? base : "/tmp");
-	if (!mkdtemp(tmp)) {
-		tap_ok(0, "temporary directory");
+	if (make_tmp("/dev/shm") == -1)
 		return tap_done();
-	}
 	test_models();
 	test_dummies();
 	test_same_model();
 	test_refusals();
+	remove_tree(tmp);
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 	tap_skip("memory", "a sanitizer uses it");
 	(void)test_memory;
 #else
+	if (make_tmp("/tmp") == -1)
+		return tap_done();
 	test_memory();
+	remove_tree(tmp);
 #endif
-	rc = tap_done();
-	snprintf(cmd, sizeof(cmd), "rm -rf '%s'", tmp);
-	return system(cmd) == 0 ? rc : 1;
+	return tap_done();
 }
