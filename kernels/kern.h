@@ -29,9 +29,9 @@
 #include <stdint.h>
 
 enum {
-	KERN_TILE_N = 16,		/* outputs in one tile of int8 weights */
+	KERN_TILE_N = 16,	/* outputs in one tile of int8 weights */
 	KERN_TILE_K = 4,		/* inputs that stand together in it */
-	KERN_I8_MAX_K = 65536,		/* int32 sums can't overflow up to here */
+	KERN_I8_MAX_K = 65536,	/* int32 sums can't overflow up to here */
 };
 
 struct kern {

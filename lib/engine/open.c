@@ -178,9 +178,11 @@ engine_open(struct engine **gp, const struct engine_opts *o, struct err *e)
 	g->o = *o;
 	g->next_id = 1;
 	if (check_opts(o, e) == -1 || pick_kernels(e) == -1 ||
-	    check_world(o->dir, o->bar, e) == -1 || arch_load(&g->a, o->dir, e) == -1 ||
-	    par_open(&g->par, threads, e) == -1 || load_model(g, e) == -1 ||
-	    make_cache(g, e) == -1 || make_scratch(g, e) == -1) {
+	    check_world(o->dir, o->bar, e) == -1 ||
+	    arch_load(&g->a, o->dir, e) == -1 ||
+	    par_open(&g->par, threads, e) == -1 ||
+	    load_model(g, e) == -1 || make_cache(g, e) == -1 ||
+	    make_scratch(g, e) == -1) {
 		engine_close(gp);
 		return -1;
 	}

@@ -108,7 +108,7 @@ int sample_logprobs(struct sample_logprobs *out, const float *logits,
 
 /* What sample_draw needs besides the parameters. */
 struct sample_ctx {
-	uint64_t seed;			/* resolved: params.seed or the engine's */
+	uint64_t seed;		/* resolved: params.seed or the engine's */
 	uint32_t choice;		/* 0..n-1 of the request */
 	size_t nout;			/* tokens generated so far */
 	const int32_t *out;		/* they, for bad words */

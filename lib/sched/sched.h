@@ -33,7 +33,7 @@ struct sched_part {
 	size_t len;			/* tokens it has */
 	size_t nprompt;			/* of which prompt */
 	size_t pos, n;			/* rows to compute */
-	const uint32_t *block;		/* KV blocks of the sequence, in order */
+	const uint32_t *block;	/* KV blocks of the sequence, in order */
 	size_t nblock;
 	size_t ncached;			/* tokens found in the prefix cache when it
 					 * was (re)admitted: where its first
