@@ -7,11 +7,12 @@
 void
 kern_init_avx512(struct kern *k)
 {
-	(void)k;
+	avx512_gemm_f32(k);
+	avx512_quant(k);
 }
 
 void
 kern_init_avx512vnni(struct kern *k)
 {
-	(void)k;
+	avx512_gemm_i8(k);
 }

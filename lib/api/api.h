@@ -24,6 +24,7 @@ enum {
 	API_MAX_N = 16384,		/* choices in one request */
 	API_MAX_STOP = 4,		/* stop strings */
 	API_MAX_SALT = 128,		/* bytes of cache_salt */
+	API_MAX_ID = 128,		/* bytes of request_id */
 	API_TEXT_MAX_TOKENS = 16,	/* of a completion that names none */
 };
 

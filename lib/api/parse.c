@@ -216,6 +216,9 @@ parse_common(struct parse *p)
 	    parse_str(p, "session_id", &r->session_id) == -1 ||
 	    parse_str(p, "user", &r->user) == -1)
 		return -1;
+	if (r->request_id && strlen(r->request_id) > API_MAX_ID)
+		return api_refuse(p->f, "request_id",
+		    "request_id must be at most %d bytes", API_MAX_ID);
 	return 0;
 }
 

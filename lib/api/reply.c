@@ -149,7 +149,7 @@ static void
 put_head(struct buf *b, const struct api_req *r, const struct api_meta *m)
 {
 	const char *model = r->model ? r->model : m->model;
-	char id[API_MAX_SALT + 16];
+	char id[API_MAX_ID + 16];
 
 	snprintf(id, sizeof(id), "%s-%s",
 	    r->kind == API_CHAT ? "chatcmpl" : "cmpl", m->id);

@@ -277,6 +277,18 @@ check_rungs_all(const struct check *c, size_t n)
 	}
 }
 
+/* A family of kernels/avx512 that was compiled with emu512.h. */
+static inline void
+check_emulated(void (*init)(struct kern *), const struct check *c, size_t n)
+{
+	struct kern below, got;
+
+	kern_init(0);
+	below = got = kern;
+	init(&got);
+	check_table("avx512 emulated", &below, &got, c, n);
+}
+
 static inline void
 check_fault(int sig)
 {

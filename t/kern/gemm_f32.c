@@ -3,6 +3,12 @@
  */
 #include "check.h"
 
+#ifdef __x86_64__
+#include "emu512.h"
+#define avx512_gemm_f32 emu512_gemm_f32
+#include "../../kernels/avx512/gemm_f32.c"
+#endif
+
 enum { MOST = 1 << 20 };		/* bytes of an operand */
 
 struct call {
@@ -146,25 +152,25 @@ all(const struct kern *ref, const struct kern *got, int bf16, int nn)
 }
 
 static int
-nt_f32(const struct kern *ref, const struct kern *got)
+check_nt_f32(const struct kern *ref, const struct kern *got)
 {
 	return all(ref, got, 0, 0);
 }
 
 static int
-nt_bf16(const struct kern *ref, const struct kern *got)
+check_nt_bf16(const struct kern *ref, const struct kern *got)
 {
 	return all(ref, got, 1, 0);
 }
 
 static int
-nn_f32(const struct kern *ref, const struct kern *got)
+check_nn_f32(const struct kern *ref, const struct kern *got)
 {
 	return all(ref, got, 0, 1);
 }
 
 static int
-nn_bf16(const struct kern *ref, const struct kern *got)
+check_nn_bf16(const struct kern *ref, const struct kern *got)
 {
 	return all(ref, got, 1, 1);
 }
@@ -197,10 +203,10 @@ order(void)
 }
 
 static const struct check checks[] = {
-	CHECK(nt_f32, nt_f32),
-	CHECK(nt_bf16, nt_bf16),
-	CHECK(nn_f32, nn_f32),
-	CHECK(nn_bf16, nn_bf16),
+	CHECK(nt_f32, check_nt_f32),
+	CHECK(nt_bf16, check_nt_bf16),
+	CHECK(nn_f32, check_nn_f32),
+	CHECK(nn_bf16, check_nn_bf16),
 };
 
 int
@@ -213,6 +219,9 @@ main(int argc, char **argv)
 	gr = guard_open(MOST);
 	tap_ok(order(), "the reference adds in the stated order");
 	check_rungs_all(checks, sizeof checks / sizeof *checks);
+#ifdef __x86_64__
+	check_emulated(avx512_gemm_f32, checks, sizeof checks / sizeof *checks);
+#endif
 	guard_close(&ga);
 	guard_close(&gb);
 	guard_close(&gy);

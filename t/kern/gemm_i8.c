@@ -3,6 +3,12 @@
  */
 #include "check.h"
 
+#ifdef __x86_64__
+#include "emu512.h"
+#define avx512_gemm_i8 emu512_gemm_i8
+#include "../../kernels/avx512/gemm_i8.c"
+#endif
+
 enum { MOST = 2 << 20 };		/* bytes of an operand */
 
 enum fill { F_ANY, F_MIN, F_MAX, F_ALT, F_EDGE, NFILL };
@@ -87,7 +93,7 @@ one(const struct kern *ref, const struct kern *got, size_t m, size_t ntile,
 }
 
 static int
-gemm_i8(const struct kern *ref, const struct kern *got)
+check_gemm_i8(const struct kern *ref, const struct kern *got)
 {
 	static const size_t big[][3] = {
 		{ 1, 1, 16384 }, { 2, 1, 16384 }, { 3, 1, 16384 },
@@ -144,7 +150,7 @@ pack(size_t n, size_t k)
 }
 
 static const struct check checks[] = {
-	CHECK(gemm_i8, gemm_i8),
+	CHECK(gemm_i8, check_gemm_i8),
 };
 
 int
@@ -164,6 +170,9 @@ main(int argc, char **argv)
 	ok &= pack(100, 301);
 	tap_ok(ok, "kern_pack_i8, any shape");
 	check_rungs_all(checks, sizeof checks / sizeof *checks);
+#ifdef __x86_64__
+	check_emulated(avx512_gemm_i8, checks, sizeof checks / sizeof *checks);
+#endif
 	guard_close(&gx);
 	guard_close(&gw);
 	guard_close(&gc);

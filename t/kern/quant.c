@@ -3,6 +3,12 @@
  */
 #include "check.h"
 
+#ifdef __x86_64__
+#include "emu512.h"
+#define avx512_quant emu512_quant
+#include "../../kernels/avx512/quant.c"
+#endif
+
 enum { MOST = 1 << 16 };		/* bytes of an operand */
 
 static struct guard gx, gs, go, gq, gr;
@@ -151,31 +157,31 @@ sizes(const struct kern *ref, const struct kern *got,
 }
 
 static int
-absmax(const struct kern *ref, const struct kern *got)
+check_absmax(const struct kern *ref, const struct kern *got)
 {
 	return sizes(ref, got, one_absmax);
 }
 
 static int
-quant(const struct kern *ref, const struct kern *got)
+check_quant(const struct kern *ref, const struct kern *got)
 {
 	return sizes(ref, got, one_quant);
 }
 
 static int
-quant_vec(const struct kern *ref, const struct kern *got)
+check_quant_vec(const struct kern *ref, const struct kern *got)
 {
 	return sizes(ref, got, one_quant_vec);
 }
 
 static int
-dequant(const struct kern *ref, const struct kern *got)
+check_dequant(const struct kern *ref, const struct kern *got)
 {
 	return sizes(ref, got, one_dequant);
 }
 
 static int
-dequant_bias(const struct kern *ref, const struct kern *got)
+check_dequant_bias(const struct kern *ref, const struct kern *got)
 {
 	return sizes(ref, got, one_dequant_bias);
 }
@@ -210,11 +216,11 @@ known(void)
 }
 
 static const struct check checks[] = {
-	CHECK(absmax, absmax),
-	CHECK(quant, quant),
-	CHECK(quant_vec, quant_vec),
-	CHECK(dequant, dequant),
-	CHECK(dequant_bias, dequant_bias),
+	CHECK(absmax, check_absmax),
+	CHECK(quant, check_quant),
+	CHECK(quant_vec, check_quant_vec),
+	CHECK(dequant, check_dequant),
+	CHECK(dequant_bias, check_dequant_bias),
 };
 
 int
@@ -227,6 +233,9 @@ main(int argc, char **argv)
 		*all[i] = guard_open(MOST);
 	tap_ok(known(), "the reference rounds and clamps as stated");
 	check_rungs_all(checks, sizeof checks / sizeof *checks);
+#ifdef __x86_64__
+	check_emulated(avx512_quant, checks, sizeof checks / sizeof *checks);
+#endif
 	for (int i = 0; i < 5; i++)
 		guard_close(all[i]);
 	return tap_done();

@@ -1,0 +1,411 @@
+/*
+ * dsi-gen: prompts on stdin, completions on stdout; one engine for all.
+ *
+ * Glue around lib/batch; see dsi-gen(1).
+ */
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "batch/batch.h"
+
+static const char synopsis[] = "[options] MODEL <prompts >completions";
+
+/* A signal handler has no other way to know it. */
+static volatile int stop_fd = -1;
+
+enum { MAX_THREADS = 4096, MAX_SEQS = 1 << 16 };
+
+/* What the command line says; NAN and UINT64_MAX: nothing. */
+struct args {
+	struct batch_opts b;
+	struct engine_opts e;
+	bool nul, whole;
+	uint64_t max_tokens, top_k, n, threads;
+	double temperature, top_p, min_p;
+	double repetition, presence, frequency;
+	bool ignore_eos;
+	int think;			/* 0: the mode's own */
+	struct sample_params stops;	/* --stop, gathered */
+};
+
+static int
+add_stop(const char *arg, void *dst, struct err *e)
+{
+	struct sample_params *p = dst;
+
+	if (!*arg)
+		return err_set(e, ERR_CALLER, "must not be empty");
+	if (p->nstop == SAMPLE_MAX_STOP)
+		return err_set(e, ERR_CALLER, "can be given %d times at most",
+		    SAMPLE_MAX_STOP);
+	p->stop[p->nstop] = strdup(arg);
+	if (!p->stop[p->nstop])
+		return err_sys(e, "no memory");
+	p->nstop++;
+	return 0;
+}
+
+/* ---- options ---- */
+
+static const char *const thinks[] = { "auto", "show", "hide", "split", NULL };
+static const char *const dtypes[] = { "auto", "bfloat16", "float32", NULL };
+
+enum { SHORT_OPTS = 9, SAMPLE_OPTS = 12, ENGINE_OPTS = 14 };
+
+static void
+mode_opts(struct opt *t, struct args *a)
+{
+	const struct opt v[SHORT_OPTS] = {
+		{ .key = '0', .name = "null", .type = OPT_FLAG, .dst = &a->nul,
+		  .help = "prompts and completions end with NUL" },
+		{ .key = 'f', .name = "whole", .type = OPT_FLAG,
+		  .dst = &a->whole, .help = "all of stdin is one prompt" },
+		{ .name = "chat", .type = OPT_FLAG, .dst = &a->b.chat,
+		  .help = "prompts are user messages" },
+		{ .name = "system", .type = OPT_STR, .dst = &a->b.system,
+		  .arg = "TEXT", .help = "with --chat: the system message" },
+		{ .name = "reasoning", .type = OPT_ENUM, .dst = &a->think,
+		  .choices = thinks, .arg = "HOW",
+		  .help = "show, hide or split what a chat thinks" },
+		{ .name = "ids", .type = OPT_FLAG, .dst = &a->b.ids,
+		  .help = "token ids for text, in and out" },
+		{ .name = "jsonl", .type = OPT_FLAG, .dst = &a->b.jsonl,
+		  .help = "a line is an API request; out: the response" },
+		{ .name = "resume", .type = OPT_STR, .dst = &a->b.resume,
+		  .arg = "OUT", .help = "with --jsonl: write to OUT, after "
+		  "what is done there" },
+		{ .name = "seed", .type = OPT_U64, .dst = &a->b.seed,
+		  .arg = "N", .max = INT64_MAX,
+		  .help = "of the first prompt; the next has N+1 (0)" },
+	};
+
+	memcpy(t, v, sizeof(v));
+}
+
+static void
+sample_opts(struct opt *t, struct args *a)
+{
+	const struct opt v[SAMPLE_OPTS] = {
+		{ .name = "max-tokens", .type = OPT_U64, .dst = &a->max_tokens,
+		  .min = 1, .max = INT64_MAX, .arg = "N", .help = "at most so "
+		  "many (16; --chat: what the context holds)" },
+		{ .name = "temperature", .type = OPT_F64, .fmax = 2,
+		  .dst = &a->temperature, .arg = "T",
+		  .help = "0: always the likeliest (the model's, or 1)" },
+		{ .name = "top-p", .type = OPT_F64, .dst = &a->top_p,
+		  .fmax = 1, .arg = "P",
+		  .help = "of the likeliest with this sum (the model's, or 1)" },
+		{ .name = "top-k", .type = OPT_U64, .dst = &a->top_k,
+		  .arg = "K", .max = INT64_MAX,
+		  .help = "of the K likeliest; 0: of all (the model's, or 0)" },
+		{ .name = "min-p", .type = OPT_F64, .dst = &a->min_p,
+		  .fmax = 1, .arg = "P",
+		  .help = "at least P times as likely as the likeliest (0)" },
+		{ .name = "repetition-penalty", .type = OPT_F64,
+		  .dst = &a->repetition, .fmax = 1e6, .arg = "X",
+		  .help = "above 1: less of what was seen (1)" },
+		{ .name = "presence-penalty", .type = OPT_F64,
+		  .dst = &a->presence, .fmin = -2, .fmax = 2, .arg = "X",
+		  .help = "taken off what was said (0)" },
+		{ .name = "frequency-penalty", .type = OPT_F64,
+		  .dst = &a->frequency, .fmin = -2, .fmax = 2, .arg = "X",
+		  .help = "the same, each time (0)" },
+		{ .name = "stop", .type = OPT_CALL, .call = add_stop,
+		  .dst = &a->stops, .arg = "TEXT",
+		  .help = "end before TEXT; can be repeated" },
+		{ .name = "ignore-eos", .type = OPT_FLAG,
+		  .dst = &a->ignore_eos,
+		  .help = "go on behind the model's end token" },
+		{ .name = "n", .key = 'n', .type = OPT_U64, .dst = &a->n,
+		  .min = 1, .max = API_MAX_N, .arg = "N",
+		  .help = "completions of each prompt (1)" },
+		{ .name = "max-model-len", .type = OPT_U64,
+		  .dst = &a->e.max_model_len, .arg = "N",
+		  .help = "tokens of context (the model's)" },
+	};
+
+	memcpy(t, v, sizeof(v));
+}
+
+static void
+engine_opts(struct opt *t, struct args *a)
+{
+	const struct opt v[ENGINE_OPTS] = {
+		{ .name = "max-num-seqs", .type = OPT_U64, .min = 1,
+		  .max = MAX_SEQS, .dst = &a->e.max_num_seqs, .arg = "N",
+		  .help = "run at once (256)" },
+		{ .name = "max-num-batched-tokens", .type = OPT_U64, .min = 1,
+		  .max = 1 << 20, .dst = &a->e.max_num_batched_tokens,
+		  .arg = "N", .help = "in one step (2048)" },
+		{ .name = "block-size", .type = OPT_U64,
+		  .dst = &a->e.block_size, .arg = "N",
+		  .help = "tokens in a cache block: 16, 32, 64, 128 (128)" },
+		{ .name = "kv-cache-dtype", .type = OPT_ENUM,
+		  .dst = &a->e.kv_dtype, .choices = dtypes, .arg = "TYPE",
+		  .help = "auto (bfloat16), bfloat16, float32" },
+		{ .name = "dtype", .type = OPT_ENUM, .dst = &a->e.dtype,
+		  .choices = dtypes, .arg = "TYPE",
+		  .help = "of activations: auto (float32), bfloat16, float32" },
+		{ .name = "gpu-memory-utilization", .type = OPT_F64,
+		  .dst = &a->e.memory_utilization, .fmax = 1, .arg = "X",
+		  .help = "part of this machine's memory to use (0.9)" },
+		{ .name = "memory-utilization", .type = OPT_F64, .fmax = 1,
+		  .dst = &a->e.memory_utilization, .hidden = true },
+		{ .name = "num-blocks", .type = OPT_U64,
+		  .dst = &a->e.num_blocks, .max = UINT32_MAX - 1, .arg = "N",
+		  .help = "cache blocks, instead (from memory)" },
+		{ .name = "num-gpu-blocks-override", .type = OPT_U64,
+		  .dst = &a->e.num_blocks, .max = UINT32_MAX - 1,
+		  .hidden = true },
+		{ .name = "enable-prefix-caching", .type = OPT_FLAG,
+		  .dst = &a->e.prefix_caching,
+		  .help = "reuse what prompts have in common (on)" },
+		{ .name = "threads", .type = OPT_U64, .dst = &a->threads,
+		  .max = MAX_THREADS, .arg = "N",
+		  .help = "0: one for each core (0)" },
+		{0}
+	};
+
+	memcpy(t, v, sizeof(v));
+}
+
+static int
+parse(struct args *a, int *argc, char **argv, struct err *e)
+{
+	struct opt tab[SHORT_OPTS + SAMPLE_OPTS + ENGINE_OPTS];
+
+	mode_opts(tab, a);
+	sample_opts(tab + SHORT_OPTS, a);
+	engine_opts(tab + SHORT_OPTS + SAMPLE_OPTS, a);
+	return opt_parse(tab, prog, synopsis, argc, argv, e);
+}
+
+/* ---- what goes with what ---- */
+
+static const char *
+first_text_flag(const struct args *a)
+{
+	return a->b.chat ? "--chat" : a->b.system ? "--system" :
+	    a->b.ids ? "--ids" : a->nul ? "-0" : a->whole ? "-f" :
+	    a->max_tokens != UINT64_MAX ? "--max-tokens" :
+	    a->n != 1 ? "--n" : !isnan(a->min_p) ? "--min-p" :
+	    !isnan(a->presence) ? "--presence-penalty" :
+	    !isnan(a->frequency) ? "--frequency-penalty" :
+	    a->stops.nstop ? "--stop" : a->ignore_eos ? "--ignore-eos" : NULL;
+}
+
+static int
+check(const struct args *a, struct err *e)
+{
+	const char *flag = first_text_flag(a);
+
+	if (a->b.jsonl && flag)
+		return err_set(e, ERR_CALLER, "%s is for text; with --jsonl "
+		    "each request says it", flag);
+	if (a->b.resume && !a->b.jsonl)
+		return err_set(e, ERR_CALLER, "--resume needs --jsonl");
+	if (a->nul && a->whole)
+		return err_set(e, ERR_CALLER, "-0 and -f exclude each other");
+	if (a->b.ids && a->b.chat)
+		return err_set(e, ERR_CALLER,
+		    "--ids and --chat exclude each other");
+	if (a->b.system && !a->b.chat)
+		return err_set(e, ERR_CALLER, "--system needs --chat");
+	if (a->top_p <= 0)
+		return err_set(e, ERR_CALLER, "--top-p must be above 0");
+	if (a->repetition <= 0)
+		return err_set(e, ERR_CALLER,
+		    "--repetition-penalty must be above 0");
+	if (a->n > 1 && a->temperature == 0)
+		return err_set(e, ERR_CALLER, "--n above 1 needs a "
+		    "--temperature above 0");
+	return 0;
+}
+
+/* What requests get that don't say it themselves. */
+static void
+set_defaults(const struct args *a, struct api_model *m)
+{
+	if (!isnan(a->temperature))
+		m->temperature = a->temperature;
+	if (!isnan(a->top_p))
+		m->top_p = a->top_p;
+	if (!isnan(a->repetition))
+		m->repetition_penalty = a->repetition;
+	if (a->top_k != UINT64_MAX)
+		m->top_k = (int64_t)a->top_k;
+}
+
+static int
+make_proto(struct args *a, const struct api_model *m, struct err *e)
+{
+	struct api_req *r = &a->b.proto;
+	struct sample_params *p = &r->params;
+
+	api_req_init(r, a->b.chat ? API_CHAT : API_COMPLETION, m);
+	r->n = (int64_t)a->n;
+	if (a->n > 1 && p->temperature == 0)
+		return err_set(e, ERR_CALLER, "--n above 1 needs a "
+		    "--temperature above 0: the model's own is 0");
+	if (a->max_tokens != UINT64_MAX)
+		p->max_tokens = (int64_t)a->max_tokens;
+	if (!isnan(a->min_p))
+		p->min_p = a->min_p;
+	if (!isnan(a->presence))
+		p->presence_penalty = a->presence;
+	if (!isnan(a->frequency))
+		p->frequency_penalty = a->frequency;
+	p->ignore_eos = a->ignore_eos;
+	memcpy(p->stop, a->stops.stop, sizeof(p->stop));
+	p->nstop = a->stops.nstop;
+	a->stops.nstop = 0;		/* handed over */
+	return 0;
+}
+
+/* ---- the run ---- */
+
+static void
+note(const char *text)
+{
+	say("%s", text);
+}
+
+static void
+report(uint64_t lineno, const char *msg)
+{
+	say("prompt %llu: %s", (unsigned long long)lineno, msg);
+}
+
+static void
+on_stop(int sig)
+{
+	uint64_t one = 1;
+	ssize_t r = write(stop_fd, &one, sizeof(one));
+
+	(void)sig;
+	(void)r;
+}
+
+/* The first signal stops reading; the second one finds no handler. */
+static int
+catch_stop(struct err *e)
+{
+	struct sigaction sa = {
+		.sa_handler = on_stop,
+		.sa_flags = (int)(SA_RESETHAND | SA_RESTART),
+	};
+
+	stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (stop_fd == -1 || sigaction(SIGINT, &sa, NULL) == -1)
+		return err_sys(e, "set up SIGINT");
+	return stop_fd;
+}
+
+/* The last name in path, for responses. */
+static char *
+model_name(const char *path)
+{
+	size_t n = strlen(path), i;
+
+	while (n > 1 && path[n - 1] == '/')
+		n--;
+	for (i = n; i > 0 && path[i - 1] != '/'; i--)
+		;
+	return strndup(path + i, n - i);
+}
+
+static int
+finish_opts(struct args *a, struct served *s, struct err *e)
+{
+	const char *epoch = getenv("SOURCE_DATE_EPOCH");
+
+	set_defaults(a, &s->api);
+	if (a->b.chat && !s->chat)
+		return err_set(e, ERR_CALLER, "--chat: %s", s->no_chat.msg);
+	if (!a->b.jsonl && !a->b.ids && !s->tok)
+		return err_set(e, ERR_CALLER, "the model has no "
+		    "tokenizer.json: use --ids, or --jsonl with token ids");
+	if (epoch && num_i64(epoch, 0, INT64_MAX, &a->b.created) == -1)
+		return err_set(e, ERR_CALLER, "SOURCE_DATE_EPOCH must be "
+		    "seconds, not '%s'", epoch);
+	a->b.sep = a->nul ? INPUT_NUL : a->whole ? INPUT_ALL : INPUT_LINES;
+	a->b.think = a->think ? (enum batch_think)(a->think - 1) :
+	    a->b.jsonl ? BATCH_SPLIT : BATCH_SHOW;
+	s->show_think = a->b.think == BATCH_SHOW;
+	a->b.window = 2 * a->e.max_num_seqs;
+	a->b.in_fd = STDIN_FILENO;
+	a->b.out_fd = STDOUT_FILENO;
+	a->b.progress = a->b.resume || !isatty(STDOUT_FILENO);
+	a->b.report = report;
+	return make_proto(a, &s->api, e);
+}
+
+static int
+run(struct args *a, const char *model, struct batch_count *count,
+    struct err *e)
+{
+	struct engine *g = NULL;
+	struct served s = {0};
+	struct buf dir = {0};
+	char *name = model_name(model);
+	int rc = -1;
+
+	if (!name) {
+		err_sys(e, "no memory");
+		goto out;
+	}
+	if (cache_model(&dir, model, note, e) == -1)
+		goto out;
+	a->e.dir = dir.p;
+	a->e.threads = (unsigned)a->threads;
+	if (engine_open(&g, &a->e, e) == -1 ||
+	    served_open(&s, dir.p, name, engine_arch(g), engine_max_len(g),
+	    e) == -1 || finish_opts(a, &s, e) == -1)
+		goto out;
+	a->b.stop_fd = catch_stop(e);
+	if (a->b.stop_fd != -1)
+		rc = batch_run(&a->b, g, &s, count, e);
+out:
+	api_req_free(&a->b.proto);
+	sample_free(&a->stops);
+	served_close(&s);
+	engine_close(&g);
+	buf_free(&dir);
+	free(name);
+	return rc;
+}
+
+int
+main(int argc, char **argv)
+{
+	struct args a = {
+		.max_tokens = UINT64_MAX, .top_k = UINT64_MAX, .n = 1,
+		.temperature = NAN, .top_p = NAN, .min_p = NAN,
+		.repetition = NAN, .presence = NAN, .frequency = NAN,
+	};
+	struct batch_count count = {0};
+	struct err e = {0};
+	int rc;
+
+	prog = "dsi-gen";
+	engine_defaults(&a.e);
+	rc = parse(&a, &argc, argv, &e);
+	if (rc == OPT_DONE)
+		return 0;
+	if (rc == -1 || check(&a, &e) == -1)
+		die_err(&e);
+	if (argc != 1)
+		die(ERR_CALLER, "usage: dsi-gen %s", synopsis);
+	if (run(&a, argv[0], &count, &e) == -1)
+		die_err(&e);
+	if (a.b.jsonl && count.bad)
+		say("%llu of %llu requests failed: see their lines",
+		    (unsigned long long)count.bad,
+		    (unsigned long long)count.done);
+	return count.bad || count.stopped ? ERR_NO : 0;
+}
