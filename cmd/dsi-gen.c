@@ -99,7 +99,8 @@ sample_opts(struct opt *t, struct args *a)
 		  .help = "0: always the likeliest (the model's, or 1)" },
 		{ .name = "top-p", .type = OPT_F64, .dst = &a->top_p,
 		  .fmax = 1, .arg = "P",
-		  .help = "of the likeliest with this sum (the model's, or 1)" },
+		  .help = "of the likeliest with this sum "
+		  "(the model's, or 1)" },
 		{ .name = "top-k", .type = OPT_U64, .dst = &a->top_k,
 		  .arg = "K", .max = INT64_MAX,
 		  .help = "of the K likeliest; 0: of all (the model's, or 0)" },

@@ -75,8 +75,8 @@ struct api_req {
 	size_t nprompt;
 	const struct json *messages;	/* chat: a non-empty array */
 	int64_t n;			/* choices for each prompt */
-	bool echo;			/* the prompt (chat: the last message,
-					 * if the assistant's) is in the answer */
+	bool echo;			/* the prompt (chat: last message,
+					 * if the assistant's) comes too */
 
 	/* What has to be computed.  max_tokens is API_UNSET in a chat that
 	 * names none: all that is left of the context. */
@@ -135,8 +135,8 @@ void api_put_batch(struct buf *b, const char *id, const char *custom_id,
 /* A token and where it stands. */
 struct api_token {
 	int32_t id;
-	size_t offset;			/* characters of the choice's text, echoed
-					 * prompt included, before it */
+	size_t offset;			/* characters of the choice's text
+					 * before it, echoed prompt included */
 	bool has_lp;
 	struct sample_logprobs lp;	/* owned, if has_lp */
 };

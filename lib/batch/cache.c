@@ -17,7 +17,6 @@
 #include "batch/batch.h"
 #include "shard/shard.h"
 #include "store/store.h"
-#include "store/store.h"
 
 enum { KEY = 16 };			/* hex digits in a name */
 

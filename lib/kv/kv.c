@@ -21,7 +21,7 @@ enum { MAX_BLOCKS = 1 << 30 };		/* block numbers and links are 32 bit */
 struct slot {
 	struct kv_key key;
 	uint32_t ref;
-	uint32_t prev, next;		/* in the fresh stack or the idle list */
+	uint32_t prev, next;		/* in the fresh stack or idle list */
 	uint32_t chain;			/* next of the same bucket */
 	bool keyed;
 };

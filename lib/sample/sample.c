@@ -23,7 +23,7 @@ enum { BIN_SCALE = 16, NBIN = 88 * BIN_SCALE };
 #define MAX_REPETITION 1e30
 
 struct sample_scratch {
-	float *x;			/* the logits, after all that changes them */
+	float *x;			/* the logits after all changes */
 	float *e;			/* exp(x - max); 0: filtered out */
 	uint64_t *key, *tmp;
 	float *sum;			/* of each block */

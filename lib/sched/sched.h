@@ -35,8 +35,8 @@ struct sched_part {
 	size_t pos, n;			/* rows to compute */
 	const uint32_t *block;	/* KV blocks of the sequence, in order */
 	size_t nblock;
-	size_t ncached;			/* tokens found in the prefix cache when it
-					 * was (re)admitted: where its first
+	size_t ncached;			/* tokens found in the prefix cache when
+					 * it was (re)admitted: where its first
 					 * part began */
 	bool first;			/* since it was (re)admitted */
 	bool sample;			/* pos + n == len: its last row gives a

@@ -26,8 +26,8 @@ struct sched_seq {
 	uint32_t *block;
 	size_t nblock, capblock;
 	size_t npub;			/* blocks published or found */
-	struct kv_key *key;		/* of full blocks; tokens don't change, */
-	size_t nkey, capkey;		/* so they outlive a preemption */
+	struct kv_key *key;		/* of full blocks; tokens stay, so */
+	size_t nkey, capkey;		/* they outlive a preemption */
 };
 
 struct sched {

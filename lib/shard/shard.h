@@ -55,8 +55,8 @@ struct shard_manifest {
 	struct layout layout;
 	enum shard_quant quantize;
 	char *dsi;			/* version that wrote it */
-	char *conversion;		/* digest of all that shapes the bytes */
-	char *source;			/* the model directory as it was named */
+	char *conversion;		/* digest of what shapes the bytes */
+	char *source;			/* the model directory, as named */
 	char *source_layout;		/* "dummy", or as ckpt_layout_name */
 	char *source_digest;
 	char *config;			/* path of DIR/config.json */

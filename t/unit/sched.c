@@ -270,7 +270,8 @@ check_order(struct sim *w, const struct sched_part *p, size_t np)
 		}
 	}
 	for (size_t i = 0; i < w->nq; i++)
-		w->q[i].running = w->q[i].alive && is_planned(p, np, w->q[i].id);
+		w->q[i].running = w->q[i].alive &&
+		    is_planned(p, np, w->q[i].id);
 }
 
 static void

@@ -528,7 +528,8 @@ test_models(void)
 		snprintf(dir, sizeof(dir), "%s/t/fixtures/%s", tap_top(),
 		    name[i]);
 		printf("# %s\n", name[i]);
-		tap_ok(test_layouts(dir, SHARD_NONE, 5) >= 3, "3 or more layouts");
+		tap_ok(test_layouts(dir, SHARD_NONE, 5) >= 3,
+		    "3 or more layouts");
 		if (strstr(name[i], "v3-bf16") || strstr(name[i], "fp8"))
 			test_layouts(dir, SHARD_INT8, 2);
 	}
