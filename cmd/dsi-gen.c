@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "batch/batch.h"
@@ -320,6 +321,22 @@ model_name(const char *path)
 	return strndup(path + i, n - i);
 }
 
+/* The "created" of responses: when the rank files were made, not now.  So the
+ * same input gives the same output, byte for byte, resumed or not. */
+static int64_t
+made_at(const char *dir)
+{
+	struct buf b = {0};
+	struct stat st;
+	int64_t t = 0;
+
+	io_path(&b, dir, "manifest.json");
+	if (b.p && stat(b.p, &st) == 0)
+		t = st.st_mtim.tv_sec;
+	buf_free(&b);
+	return t;
+}
+
 static int
 finish_opts(struct args *a, struct served *s, struct err *e)
 {
@@ -331,6 +348,7 @@ finish_opts(struct args *a, struct served *s, struct err *e)
 	if (!a->b.jsonl && !a->b.ids && !s->tok)
 		return err_set(e, ERR_CALLER, "the model has no "
 		    "tokenizer.json: use --ids, or --jsonl with token ids");
+	a->b.created = made_at(a->e.dir);
 	if (epoch && num_i64(epoch, 0, INT64_MAX, &a->b.created) == -1)
 		return err_set(e, ERR_CALLER, "SOURCE_DATE_EPOCH must be "
 		    "seconds, not '%s'", epoch);
@@ -354,6 +372,7 @@ run(struct args *a, const char *model, struct batch_count *count,
 	struct served s = {0};
 	struct buf dir = {0};
 	char *name = model_name(model);
+	struct bar load;
 	int rc = -1;
 
 	if (!name) {
@@ -364,8 +383,14 @@ run(struct args *a, const char *model, struct batch_count *count,
 		goto out;
 	a->e.dir = dir.p;
 	a->e.threads = (unsigned)a->threads;
-	if (engine_open(&g, &a->e, e) == -1 ||
-	    served_open(&s, dir.p, name, engine_arch(g), engine_max_len(g),
+	bar_start(&load, "load", "B", 0);
+	a->e.bar = &load;
+	rc = engine_open(&g, &a->e, e);
+	bar_end(&load);
+	if (rc == -1)
+		goto out;
+	rc = -1;
+	if (served_open(&s, dir.p, name, engine_arch(g), engine_max_len(g),
 	    e) == -1 || finish_opts(a, &s, e) == -1)
 		goto out;
 	a->b.stop_fd = catch_stop(e);

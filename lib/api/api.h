@@ -169,7 +169,8 @@ struct api_choice {
 };
 
 struct api_usage {
-	size_t prompt, completion, cached, reasoning;	/* tokens */
+	size_t prompt, completion, reasoning;	/* tokens */
+	int64_t cached;			/* of prompt; API_UNSET: not shown */
 };
 
 struct api_meta {

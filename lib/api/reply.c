@@ -136,9 +136,11 @@ static void
 put_usage(struct buf *b, const struct api_req *r, const struct api_usage *u)
 {
 	buf_printf(b, "{\"prompt_tokens\":%zu,\"completion_tokens\":%zu,"
-	    "\"total_tokens\":%zu,\"prompt_tokens_details\":"
-	    "{\"cached_tokens\":%zu}", u->prompt, u->completion,
-	    u->prompt + u->completion, u->cached);
+	    "\"total_tokens\":%zu", u->prompt, u->completion,
+	    u->prompt + u->completion);
+	if (u->cached != API_UNSET)
+		buf_printf(b, ",\"prompt_tokens_details\":"
+		    "{\"cached_tokens\":%lld}", (long long)u->cached);
 	if (r->kind == API_CHAT)
 		buf_printf(b, ",\"completion_tokens_details\":"
 		    "{\"reasoning_tokens\":%zu}", u->reasoning);

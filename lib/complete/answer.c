@@ -433,8 +433,10 @@ answer_put(struct buf *b, const struct answer *a, const char *id,
 	}
 	for (size_t i = 0; i < a->nprompt; i++) {
 		u.prompt += a->prompt[i].ids.n;
-		u.cached += a->prompt[i].ncached;
+		u.cached += (int64_t)a->prompt[i].ncached;
 	}
+	if (!a->s->show_cached)
+		u.cached = API_UNSET;
 	for (size_t i = 0; i < a->nchoice; i++) {
 		fill_choice(&v[i], a, i);
 		u.completion += a->choice[i].tokens.n;

@@ -32,6 +32,9 @@ struct served {
 	int32_t think_open, think_close;	/* token ids or -1 */
 	bool show_think;		/* leave reasoning in the content, tags
 					 * and all; false: split it off */
+	bool show_cached;		/* usage says what the prefix cache
+					 * had: it depends on what ran before,
+					 * so batches leave it out */
 	const char *name;		/* borrowed */
 	struct api_model api;
 	int32_t eos[ARCH_MAX_EOS];
