@@ -56,7 +56,7 @@ add_stop(const char *arg, void *dst, struct err *e)
 static const char *const thinks[] = { "auto", "show", "hide", "split", NULL };
 static const char *const dtypes[] = { "auto", "bfloat16", "float32", NULL };
 
-enum { SHORT_OPTS = 9, SAMPLE_OPTS = 12, ENGINE_OPTS = 14 };
+enum { SHORT_OPTS = 9, SAMPLE_OPTS = 12, ENGINE_OPTS = 12 };
 
 static void
 mode_opts(struct opt *t, struct args *a)

@@ -134,7 +134,7 @@ EOF
 	gen --jsonl --resume whole <in
 	[[ $(wc -l <whole) == 300 ]]
 	local tries=0
-	until [[ -e done ]]; do
+	until [[ -e finished ]]; do
 		dsi-gen --jsonl --resume part "$RANKS" <in 3>&- &
 		local pid=$!
 		while kill -0 $pid 2>/dev/null &&
@@ -144,7 +144,7 @@ EOF
 		if kill -9 $pid 2>/dev/null; then
 			wait $pid || true
 		elif wait $pid; then
-			: >done
+			: >finished
 		fi
 		[[ $((++tries)) -lt 50 ]]
 	done
@@ -212,6 +212,7 @@ EOF
 }
 
 @test "a full disk is the system's fault (111)" {
+	# shellcheck disable=SC2016 # sh expands it
 	run -111 sh -c 'echo I am | dsi-gen --temperature 0 "$RANKS" >/dev/full'
 	one_line dsi-gen
 }
