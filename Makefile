@@ -98,7 +98,7 @@ lint: all
 fuzz:
 	sh t/fuzz/run '$(or $(T),60)' $(TARGETS)
 bench: all benches
-	sh t/bench/all
+	B='$B' sh t/bench/all
 
 compile_commands.json: $(lib_src) $(kern_src) $(cmd_src) Makefile
 	sh t/lint/compdb '$(CC) $(CPPFLAGS) $(CFLAGS)' $(lib_src) $(kern_src) $(cmd_src) > $@

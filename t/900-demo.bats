@@ -33,3 +33,13 @@ load lib
 	echo "2,000: $few KiB; 10,000: $many KiB"
 	[[ $few -gt 0 && $many -lt $((few + few / 10 + 4096)) ]]
 }
+
+@test "its logprobs are the reference's, its greedy tokens the same" {
+	"$B/t/helper/ref" requests "$DSI_TOP/t/demo/reference.safetensors" |
+	    dsi-gen --jsonl --kv-cache-dtype float32 "$DEMO" 2>/dev/null >out
+	run -0 "$B/t/helper/ref" compare "$DSI_TOP/t/demo/reference.safetensors" <out
+	echo "$output"
+	[[ $output == *'greedy 180/180' ]]
+	read -r _ _ _ median _ <<<"$output"
+	awk -v m="$median" 'BEGIN { exit !(m <= 1e-4) }'
+}

@@ -24,8 +24,9 @@ union emu {
 	uint8_t ub[64];
 };
 
-#define EMU static inline __attribute__((unused)) union emu
-#define EMU_VOID static inline __attribute__((unused)) void
+/* Not inlined, or the kernels' unrolled loops take a minute to compile. */
+#define EMU static __attribute__((noinline, unused)) union emu
+#define EMU_VOID static __attribute__((noinline, unused)) void
 
 /* ---- memory ---- */
 
