@@ -278,11 +278,11 @@ static int
 write_all(struct work *w, struct err *e)
 {
 	struct job *j = w->j;
-	uint64_t todo = 0;
+	uint64_t left = 0;
 	int rc;
 
 	for (size_t i = 0; i < j->ntarget; i++)
-		todo += j->target[i].done ? 0 : j->target[i].bytes;
+		left += j->target[i].done ? 0 : j->target[i].bytes;
 	if (clean(j, e) == -1 || check_space(j, e) == -1 ||
 	    journal_open(&w->jn, j, e) == -1)
 		return -1;
@@ -290,7 +290,7 @@ write_all(struct work *w, struct err *e)
 	if (write_extras(j, e) == -1 ||
 	    each_rank_dir(j, 0, j->ntarget, io_mkdirs, e) == -1)
 		return -1;
-	bar_start(&w->bar, "shard", "B", todo);
+	bar_start(&w->bar, "shard", "B", left);
 	rc = write_units(w, e);
 	bar_end(&w->bar);
 	if (rc == -1)
