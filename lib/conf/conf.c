@@ -291,8 +291,64 @@ one_document(struct conf *c, yaml_parser_t *p, struct err *e)
 	return rc;
 }
 
+/* How deep the events have led, and how many anchors they set. */
+struct seen {
+	unsigned depth, nanchor;
+};
+
 static int
-parse(struct conf *c, const char *text, size_t n, struct err *e)
+check_event(const struct conf *c, const yaml_event_t *ev, struct seen *s,
+    struct err *e)
+{
+	const yaml_char_t *anchor = NULL;
+
+	if (ev->type == YAML_SEQUENCE_START_EVENT) {
+		anchor = ev->data.sequence_start.anchor;
+		s->depth++;
+	} else if (ev->type == YAML_MAPPING_START_EVENT) {
+		anchor = ev->data.mapping_start.anchor;
+		s->depth++;
+	} else if (ev->type == YAML_SCALAR_EVENT) {
+		anchor = ev->data.scalar.anchor;
+	} else if (ev->type == YAML_SEQUENCE_END_EVENT ||
+	    ev->type == YAML_MAPPING_END_EVENT) {
+		s->depth--;
+	}
+	s->nanchor += anchor != NULL;
+	if (s->depth > CONF_MAX_DEPTH)
+		return err_set(e, ERR_CALLER, "%s:%zu: nested too deep",
+		    c->name, ev->start_mark.line + 1);
+	if (s->nanchor > CONF_MAX_ANCHORS)
+		return err_set(e, ERR_CALLER, "%s:%zu: too many anchors",
+		    c->name, ev->start_mark.line + 1);
+	return 0;
+}
+
+/* libyaml takes time that grows with the square of nesting and of anchors;
+ * so a first pass over the events stops early at what has too much of it. */
+static int
+first_pass(struct conf *c, yaml_parser_t *p, struct err *e)
+{
+	struct seen s = {0};
+	bool more = true;
+	int rc = 0;
+
+	while (more && rc == 0) {
+		yaml_event_t ev;
+
+		if (!yaml_parser_parse(p, &ev))
+			return bad_yaml(p, c->name, e);
+		more = ev.type != YAML_STREAM_END_EVENT;
+		rc = check_event(c, &ev, &s, e);
+		yaml_event_delete(&ev);
+	}
+	return rc;
+}
+
+/* Runs pass over all of text. */
+static int
+with_parser(struct conf *c, const char *text, size_t n,
+    int (*pass)(struct conf *, yaml_parser_t *, struct err *), struct err *e)
 {
 	yaml_parser_t p;
 	int rc;
@@ -301,9 +357,17 @@ parse(struct conf *c, const char *text, size_t n, struct err *e)
 		return err_set(e, ERR_SYSTEM, "%s: out of memory", c->name);
 	yaml_parser_set_encoding(&p, YAML_UTF8_ENCODING);
 	yaml_parser_set_input_string(&p, (const unsigned char *)text, n);
-	rc = one_document(c, &p, e);
+	rc = pass(c, &p, e);
 	yaml_parser_delete(&p);
 	return rc;
+}
+
+static int
+parse(struct conf *c, const char *text, size_t n, struct err *e)
+{
+	if (with_parser(c, text, n, first_pass, e) == -1)
+		return -1;
+	return with_parser(c, text, n, one_document, e);
 }
 
 int

@@ -20,6 +20,7 @@ enum {
 	CONF_MAX_TEXT = 4 << 20,	/* of all keys and values, expanded */
 	CONF_MAX_ITEMS = 20000,		/* scalars, lists and mappings */
 	CONF_MAX_DEPTH = 32,
+	CONF_MAX_ANCHORS = 1000,
 };
 
 struct conf;

@@ -252,7 +252,11 @@ test_depth(void)
 	buf_clear(&b);
 	for (int i = 0; i < 100000; i++)
 		buf_putc(&b, '[');
-	refused(b.p, "f.yaml:");
+	refused(b.p, "f.yaml:1: nested too deep");
+	buf_clear(&b);
+	for (int i = 0; i <= CONF_MAX_ANCHORS; i++)
+		buf_printf(&b, "k%d: &a%d x\n", i, i);
+	refused(b.p, "f.yaml:1001: too many anchors");
 	buf_free(&b);
 }
 
