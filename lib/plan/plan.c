@@ -210,6 +210,31 @@ plan_stage(const struct arch *a, const struct layout *l, unsigned i)
 	return s;
 }
 
+static unsigned
+part_up(unsigned whole, unsigned n)
+{
+	return (whole + n - 1) / n;
+}
+
+/* Who has which columns of the residual stream after o or down. */
+static void
+cut_outputs(struct plan *p, const struct arch *a)
+{
+	const struct layout *l = &p->layout;
+	unsigned w = part_up(a->hidden, l->tp);
+
+	p->out0 = w * p->tp;
+	p->out1 = p->out0 + w;
+	w = part_up(a->hidden, l->dp * l->tp);
+	p->moe_out0 = p->moe_slice * l->ep * w;
+	p->moe_out1 = p->moe_out0 + l->ep * w;
+	p->own0 = p->moe_out0 + p->ep * w;
+	p->own1 = p->own0 + w;
+	w = part_up(a->vocab, l->tp);
+	p->vocab0 = w * p->tp;
+	p->vocab1 = p->vocab0 + w;
+}
+
 /* The i-th of n equal parts of [0, whole) */
 static void
 cut(unsigned whole, unsigned n, unsigned i, unsigned *x0, unsigned *x1)
@@ -222,7 +247,7 @@ void
 plan_rank(struct plan *p, const struct arch *a, const struct layout *l,
     unsigned rank)
 {
-	unsigned in, vocab = (a->vocab + l->tp - 1) / l->tp;
+	unsigned in;
 
 	*p = (struct plan){ .layout = *l, .world = plan_world(l),
 	    .rank = rank };
@@ -243,8 +268,7 @@ plan_rank(struct plan *p, const struct arch *a, const struct layout *l,
 	    &p->shared1);
 	cut(a->moe_inter, p->moe_tp, p->moe_slice, &p->moe0, &p->moe1);
 	cut(a->experts, l->ep, p->ep, &p->expert0, &p->expert1);
-	p->vocab0 = vocab * p->tp;
-	p->vocab1 = p->vocab0 + vocab;
+	cut_outputs(p, a);
 }
 
 static bool
@@ -257,27 +281,33 @@ owns(const struct plan *p, const struct arch *a, const struct arch_lin *lin)
 	    (unsigned)lin->expert < p->expert1);
 }
 
-/* The rank's part of the inner width of lin's feed-forward block. */
+/* Rows of a feed-forward block: of its inner width for gate and up, of
+ * hidden for down. */
 static void
-ffn_part(const struct plan *p, const struct arch_lin *lin, unsigned *x0,
-    unsigned *x1)
+ffn_part(const struct plan *p, const struct arch_lin *lin, unsigned *n0,
+    unsigned *n1)
 {
-	*x0 = lin->expert >= 0 ? p->moe0 : lin->expert == -1 ? p->shared0 :
-	    p->dense0;
-	*x1 = lin->expert >= 0 ? p->moe1 : lin->expert == -1 ? p->shared1 :
-	    p->dense1;
+	bool down = lin->part == ARCH_DOWN;
+
+	if (lin->expert >= 0) {
+		*n0 = down ? p->moe_out0 : p->moe0;
+		*n1 = down ? p->moe_out1 : p->moe1;
+	} else if (lin->expert == -1) {
+		*n0 = down ? p->own0 : p->shared0;
+		*n1 = down ? p->own1 : p->shared1;
+	} else {
+		*n0 = down ? p->out0 : p->dense0;
+		*n1 = down ? p->out1 : p->dense1;
+	}
 }
 
 void
 plan_slice(const struct plan *p, const struct arch *a,
-    const struct arch_lin *lin, unsigned *n0, unsigned *n1, unsigned *k0,
-    unsigned *k1)
+    const struct arch_lin *lin, unsigned *n0, unsigned *n1)
 {
-	*n0 = *n1 = *k0 = *k1 = 0;
+	*n0 = *n1 = 0;
 	if (!owns(p, a, lin))
 		return;
-	*n1 = lin->n;
-	*k1 = lin->k;
 	switch (lin->part) {
 	case ARCH_Q_PROJ:
 	case ARCH_Q_B:
@@ -289,19 +319,18 @@ plan_slice(const struct plan *p, const struct arch *a,
 		*n1 = p->heads1 * (a->nope + a->vdim);
 		break;
 	case ARCH_O:
-		*k0 = p->heads0 * a->vdim;
-		*k1 = p->heads1 * a->vdim;
+		*n0 = p->out0;
+		*n1 = p->out1;
 		break;
 	case ARCH_GATE:
 	case ARCH_UP:
-		ffn_part(p, lin, n0, n1);
-		break;
 	case ARCH_DOWN:
-		ffn_part(p, lin, k0, k1);
+		ffn_part(p, lin, n0, n1);
 		break;
 	case ARCH_Q_A:
 	case ARCH_KV_A:
 	case ARCH_EH:
+		*n1 = lin->n;
 		break;
 	}
 }

@@ -5,6 +5,12 @@
  *
  * rank = (pp * DP + dp) * TP + tp.  An expert belongs to a block of
  * moe_tp = DP * TP / EP neighbouring ranks of one stage, which split it.
+ *
+ * Every linear layer is cut by its outputs.  The layers that lead back to the
+ * residual stream (o, down) read inputs that other ranks made, so those are
+ * gathered first; in exchange each output is one rank's sum over the whole
+ * inner dimension, with the same bits in every layout, and a row of
+ * activations has one scale.
  */
 #ifndef DSI_PLAN_H
 #define DSI_PLAN_H
@@ -32,8 +38,12 @@ struct plan {
 	unsigned shared0, shared1;	/* of moe_inter * shared */
 	unsigned moe0, moe1;		/* of moe_inter, in each own expert */
 	unsigned expert0, expert1;	/* empty without routed experts */
-	unsigned vocab0, vocab1;	/* head rows: ceil(vocab / TP) of them;
-					 * rows past a->vocab are padding */
+	/* Parts that are rounded up: rows past the model's are padding of 0. */
+	unsigned vocab0, vocab1;	/* head: ceil(vocab / TP) */
+	unsigned out0, out1;		/* o, dense down: ceil(hidden / TP) */
+	unsigned own0, own1;		/* shared down: ceil(hidden / DP*TP) */
+	unsigned moe_out0, moe_out1;	/* experts' down: what the EP ranks
+					 * with this moe_slice own together */
 };
 
 /* Can the model be cut like that?  ERR_CALLER names the key of config.json,
@@ -48,10 +58,9 @@ void plan_rank(struct plan *p, const struct arch *a, const struct layout *l,
 /* The stage that computes layer i; the MTP layers are on the last. */
 unsigned plan_stage(const struct arch *a, const struct layout *l, unsigned i);
 
-/* The rank's rows [n0,n1) and inputs [k0,k1) of a linear layer.  n0 == n1:
- * it has none of it. */
+/* The rank's rows [n0,n1) of a linear layer; rows past lin->n are padding.
+ * n0 == n1: it has none of it. */
 void plan_slice(const struct plan *p, const struct arch *a,
-    const struct arch_lin *lin, unsigned *n0, unsigned *n1, unsigned *k0,
-    unsigned *k1);
+    const struct arch_lin *lin, unsigned *n0, unsigned *n1);
 
 #endif

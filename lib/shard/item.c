@@ -216,10 +216,10 @@ items_free(struct items *l)
 struct slice
 item_slice(const struct item *it, const struct arch *a, const struct plan *p)
 {
-	struct slice s = { 0, it->src.n, 0, it->src.k };
+	struct slice s = { 0, it->src.n };
 
 	if (it->type == ITEM_LIN)
-		plan_slice(p, a, &it->lin, &s.n0, &s.n1, &s.k0, &s.k1);
+		plan_slice(p, a, &it->lin, &s.n0, &s.n1);
 	if (it->type == ITEM_HEAD) {
 		s.n0 = p->vocab0;
 		s.n1 = p->vocab1;
@@ -228,15 +228,9 @@ item_slice(const struct item *it, const struct arch *a, const struct plan *p)
 }
 
 unsigned
-slice_block0(const struct slice *s)
+item_blocks(const struct item *it)
 {
-	return s->k0 / LIN_BLOCK;
-}
-
-unsigned
-slice_blocks(const struct slice *s)
-{
-	return (s->k1 - 1) / LIN_BLOCK + 1 - slice_block0(s);
+	return (it->src.k + LIN_BLOCK - 1) / LIN_BLOCK;
 }
 
 static int
@@ -254,8 +248,8 @@ static int
 declare_scales(const struct item *it, const struct slice *s,
     struct store_writer *w, struct err *e)
 {
-	uint64_t n = s->n1 - s->n0, k = s->k1 - s->k0;
-	uint64_t kb = slice_blocks(s), padded = kern_ntile(n) * KERN_TILE_N;
+	uint64_t n = s->n1 - s->n0, k = it->src.k, kb = item_blocks(it);
+	uint64_t padded = kern_ntile(n) * KERN_TILE_N;
 
 	switch (it->kind) {
 	case LIN_FLOAT:
@@ -288,7 +282,7 @@ int
 item_declare(const struct item *it, const struct slice *s,
     struct store_writer *w, struct err *e)
 {
-	uint64_t n = s->n1 - s->n0, k = s->k1 - s->k0;
+	uint64_t n = s->n1 - s->n0, k = it->src.k;
 
 	if (n == 0)
 		return 0;
@@ -297,13 +291,6 @@ item_declare(const struct item *it, const struct slice *s,
 	if (it->type != ITEM_LIN)
 		return declare(w, it, "", it->dtype, 2, (uint64_t[]){ n, k },
 		    e);
-	if (k == 0)
-		return err_set(e, ERR_CALLER, "%s: no inputs are left for a "
-		    "rank", it->name);
-	if (it->kind == LIN_I8_BLOCK && s->k0 % KERN_TILE_K)
-		return err_set(e, ERR_CALLER, "%s: the layout cuts its inputs "
-		    "at %u, int8 blocks allow multiples of %d only", it->name,
-		    s->k0, KERN_TILE_K);
 	if (it->dtype == DT_I8) {
 		if (declare(w, it, ".weight", DT_I8, 4, (uint64_t[]){
 		    kern_ntile(n), kern_k4(k), KERN_TILE_N, KERN_TILE_K },

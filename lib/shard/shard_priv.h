@@ -61,7 +61,7 @@ struct unit {
 enum item_type {
 	ITEM_VEC,			/* a whole plain tensor as F32 [n] */
 	ITEM_MAT,			/* rows of a plain tensor, n x k */
-	ITEM_HEAD,			/* the same by vocabulary over TP */
+	ITEM_HEAD,			/* the same, by vocabulary over TP */
 	ITEM_LIN,			/* a linear layer */
 };
 
@@ -81,9 +81,9 @@ struct items {
 	size_t n, cap;
 };
 
-/* A rank's share of an item. */
+/* A rank's rows of an item; those past the item's own are 0. */
 struct slice {
-	unsigned n0, n1, k0, k1;	/* n0 == n1: none */
+	unsigned n0, n1;		/* n0 == n1: none */
 };
 
 int items_list(struct items *l, const struct source *s, const struct arch *a,
@@ -94,9 +94,8 @@ struct slice item_slice(const struct item *it, const struct arch *a,
 /* Adds the item's tensors to w. */
 int item_declare(const struct item *it, const struct slice *s,
     struct store_writer *w, struct err *e);
-/* 128-input blocks of the whole layer that [k0,k1) touches, k0 < k1. */
-unsigned slice_block0(const struct slice *s);
-unsigned slice_blocks(const struct slice *s);
+/* Its blocks of 128 inputs. */
+unsigned item_blocks(const struct item *it);
 
 /* ---- convert.c: one chunk of rows from one dtype to another ---- */
 
@@ -127,8 +126,8 @@ struct part {
 
 /* Memory that is kept from item to item. */
 struct scratch {
-	void *in, *f32, *out, *pack;
-	size_t in_cap, f32_cap, out_cap, pack_cap;
+	void *in, *f32, *out, *pack, *pad;
+	size_t in_cap, f32_cap, out_cap, pack_cap, pad_cap;
 };
 
 /* Streams all items to the nparts writers, whose tensors are declared. */

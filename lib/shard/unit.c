@@ -57,6 +57,7 @@ scratch_free(struct scratch *m)
 	free(m->f32);
 	free(m->out);
 	free(m->pack);
+	free(m->pad);
 	*m = (struct scratch){0};
 }
 
@@ -79,8 +80,7 @@ class_reset(struct stream *st)
 static bool
 same(const struct slice *a, const struct slice *b)
 {
-	return a->n0 == b->n0 && a->n1 == b->n1 && a->k0 == b->k0 &&
-	    a->k1 == b->k1;
+	return a->n0 == b->n0 && a->n1 == b->n1;
 }
 
 static size_t
@@ -93,7 +93,8 @@ static int
 new_class(struct stream *st, const struct slice *s)
 {
 	struct class *c = &st->class[st->nclass];
-	size_t blocks = st->it->kind == LIN_I8_BLOCK ? slice_blocks(s) : 1;
+	size_t blocks = st->it->kind == LIN_I8_BLOCK ?
+	    item_blocks(st->it) : 1;
 
 	c->s = *s;
 	c->colsum = NULL;
@@ -220,13 +221,11 @@ block_sums(struct class *c, const int8_t *rows, unsigned at, unsigned nr,
     unsigned k)
 {
 	size_t ld = padded(&c->s);
-	unsigned b0 = slice_block0(&c->s), nb = slice_blocks(&c->s);
 
-	for (unsigned b = 0; b < nb; b++) {
-		unsigned x0 = (b0 + b) * LIN_BLOCK, x1 = x0 + LIN_BLOCK;
+	for (unsigned b = 0; b * LIN_BLOCK < k; b++) {
+		unsigned x0 = b * LIN_BLOCK, x1 = x0 + LIN_BLOCK;
 
-		x0 = x0 < c->s.k0 ? c->s.k0 : x0;
-		x1 = x1 > c->s.k1 ? c->s.k1 : x1;
+		x1 = x1 > k ? k : x1;
 		kern_pack_i8(NULL, c->colsum + b * ld + at, rows + x0, k, nr,
 		    x1 - x0);
 	}
@@ -237,50 +236,49 @@ put_packed(struct stream *st, unsigned class, const int8_t *rows,
     unsigned r0, unsigned nr)
 {
 	struct class *c = &st->class[class];
-	size_t k = c->s.k1 - c->s.k0, at = r0 - c->s.n0;
+	size_t k = st->it->src.k, at = r0 - c->s.n0;
 	size_t n = kern_ntile(nr) * kern_k4(k) * KERN_TILE_N * KERN_TILE_K;
 	bool blocks = st->it->kind == LIN_I8_BLOCK;
 
 	if (grow(&st->m->pack, &st->m->pack_cap, n, st->e) == -1)
 		return -1;
-	kern_pack_i8(st->m->pack, blocks ? NULL : c->colsum + at,
-	    rows + c->s.k0, st->it->src.k, nr, k);
+	kern_pack_i8(st->m->pack, blocks ? NULL : c->colsum + at, rows, k, nr,
+	    k);
 	if (blocks)
-		block_sums(c, rows, (unsigned)at, nr, st->it->src.k);
+		block_sums(c, rows, (unsigned)at, nr, (unsigned)k);
 	return put(st, class, st->m->pack, n);
 }
 
-/* Rows [r0, r0+nr), whole and in the file's dtype, cut to the class. */
+/* Rows [r0, r0+nr) in the file's dtype. */
 static int
 put_rows(struct stream *st, unsigned class, const void *rows, unsigned r0,
     unsigned nr)
 {
-	const struct slice *s = &st->class[class].s;
-	size_t size = dtype_size(st->it->dtype);
-	size_t ld = st->it->src.k * size, n = (s->k1 - s->k0) * size;
-	const char *from = (const char *)rows + s->k0 * size;
-
 	if (st->it->dtype == DT_I8)
 		return put_packed(st, class, rows, r0, nr);
-	if (n == ld)
-		return put(st, class, rows, nr * ld);
-	if (grow(&st->m->pack, &st->m->pack_cap, nr * n, st->e) == -1)
-		return -1;
-	for (unsigned i = 0; i < nr; i++)
-		memcpy((char *)st->m->pack + i * n, from + i * ld, n);
-	return put(st, class, st->m->pack, nr * n);
+	return put(st, class, rows,
+	    nr * st->it->src.k * dtype_size(st->it->dtype));
 }
 
-/* Head rows past the vocabulary are 0. */
+/* Rows [r0, r0+nr) in the file's dtype; those past the item's own are 0. */
 static int
-zero_rows(struct stream *st, unsigned nr, const void **out)
+chunk(struct stream *st, unsigned r0, unsigned nr, const void **rows)
 {
-	size_t n = (size_t)nr * st->it->src.k * dtype_size(st->it->dtype);
+	size_t row = (size_t)st->it->src.k * dtype_size(st->it->dtype);
+	unsigned have = st->it->src.n, real = r0 < have ? have - r0 : 0;
 
-	if (grow(&st->m->out, &st->m->out_cap, n, st->e) == -1)
+	real = real < nr ? real : nr;
+	if (real && (read_rows(st, r0, real) == -1 ||
+	    convert(st, r0, real, rows) == -1))
 		return -1;
-	memset(st->m->out, 0, n);
-	*out = st->m->out;
+	if (real == nr)
+		return 0;
+	if (grow(&st->m->pad, &st->m->pad_cap, nr * row, st->e) == -1)
+		return -1;
+	if (real)
+		memcpy(st->m->pad, *rows, real * row);
+	memset((char *)st->m->pad + real * row, 0, (nr - real) * row);
+	*rows = st->m->pad;
 	return 0;
 }
 
@@ -289,20 +287,13 @@ static int
 stream_segment(struct stream *st, unsigned s0, unsigned s1)
 {
 	unsigned step = CHUNK / st->it->src.k / KERN_TILE_N * KERN_TILE_N;
-	unsigned r, nr, have = st->it->src.n;
 	const void *rows = NULL;
-	int rc;
+	unsigned r, nr;
 
 	step = step ? step : KERN_TILE_N;
 	for (r = s0; r < s1; r += nr) {
 		nr = s1 - r < step ? s1 - r : step;
-		if (r < have && nr > have - r)
-			nr = have - r;
-		if (r >= have)
-			rc = zero_rows(st, nr, &rows);
-		else if ((rc = read_rows(st, r, nr)) == 0)
-			rc = convert(st, r, nr, &rows);
-		if (rc == -1)
+		if (chunk(st, r, nr, &rows) == -1)
 			return -1;
 		for (unsigned c = 0; c < st->nclass; c++)
 			if (st->class[c].s.n0 == s0 &&
@@ -312,15 +303,25 @@ stream_segment(struct stream *st, unsigned s0, unsigned s1)
 	return 0;
 }
 
-/* All slices of one item have the same height, and start at its multiples. */
-static int
-stream_rows(struct stream *st)
+/* Where the last slice ends, its padding included. */
+static unsigned
+rows_end(const struct stream *st)
 {
-	unsigned height = st->class[0].s.n1 - st->class[0].s.n0, end = 0;
+	unsigned end = st->it->src.n;
 
 	for (unsigned c = 0; c < st->nclass; c++)
 		if (st->class[c].s.n1 > end)
 			end = st->class[c].s.n1;
+	return end;
+}
+
+/* All slices of one item have the same height, and start at its multiples. */
+static int
+stream_rows(struct stream *st)
+{
+	unsigned height = st->class[0].s.n1 - st->class[0].s.n0;
+	unsigned end = rows_end(st);
+
 	for (unsigned s0 = 0; s0 < end; s0 += height) {
 		bool wanted = false;
 
@@ -350,7 +351,7 @@ load_scales(struct stream *st)
 
 	if (st->it->type != ITEM_LIN)
 		return 0;
-	sc->row = floats(l->n, st->e);
+	sc->row = floats(rows_end(st), st->e);
 	if (!sc->row)
 		return -1;
 	switch (l->kind) {
@@ -368,7 +369,7 @@ load_scales(struct stream *st)
 	case LIN_I8_STATIC:
 		break;
 	}
-	sc->bias = mem_new(l->n, sizeof(int32_t), st->e);
+	sc->bias = mem_new(rows_end(st), sizeof(int32_t), st->e);
 	sc->in_scale = floats(l->k, st->e);
 	sc->in_offset = floats(l->k, st->e);
 	if (!sc->bias || !sc->in_scale || !sc->in_offset ||
@@ -383,19 +384,19 @@ static int
 put_block_scale(struct stream *st, unsigned class)
 {
 	const struct slice *s = &st->class[class].s;
-	size_t all = (st->it->src.k - 1) / LIN_BLOCK + 1;
-	size_t b0 = slice_block0(s), nb = slice_blocks(s);
-	size_t n = s->n1 - s->n0, size = n * nb * sizeof(float);
+	size_t n = s->n1 - s->n0, nb = item_blocks(st->it);
+	size_t size = n * nb * sizeof(float);
 	bool by_row = st->it->kind == LIN_F8;
 	float *out;
 
 	if (grow(&st->m->pack, &st->m->pack_cap, size, st->e) == -1)
 		return -1;
 	out = st->m->pack;
-	for (size_t r = 0; r < n; r++)
+	memset(out, 0, size);
+	for (size_t r = 0; r < n && s->n0 + r < st->it->src.n; r++)
 		for (size_t b = 0; b < nb; b++)
 			out[by_row ? r * nb + b : b * n + r] = st->sc.block[
-			    (s->n0 + r) / LIN_BLOCK * all + b0 + b];
+			    (s->n0 + r) / LIN_BLOCK * nb + b];
 	return put_whole(st, class, ".block_scale", out, size);
 }
 
@@ -405,7 +406,7 @@ put_scales(struct stream *st, unsigned class)
 {
 	const struct class *c = &st->class[class];
 	const struct slice *s = &c->s;
-	size_t n = s->n1 - s->n0, k = s->k1 - s->k0;
+	size_t n = s->n1 - s->n0, k = st->it->src.k;
 	size_t sums = padded(s) * sizeof(int32_t);
 
 	switch (st->it->kind) {
@@ -415,7 +416,7 @@ put_scales(struct stream *st, unsigned class)
 		return put_block_scale(st, class);
 	case LIN_I8_BLOCK:
 		if (put_whole(st, class, ".colsum", c->colsum,
-		    slice_blocks(s) * sums) == -1)
+		    item_blocks(st->it) * sums) == -1)
 			return -1;
 		return put_block_scale(st, class);
 	case LIN_I8:
@@ -428,10 +429,10 @@ put_scales(struct stream *st, unsigned class)
 	if (st->it->kind == LIN_I8)
 		return 0;
 	if (put_whole(st, class, ".bias", st->sc.bias + s->n0, 4 * n) == -1 ||
-	    put_whole(st, class, ".input_scale", st->sc.in_scale + s->k0,
+	    put_whole(st, class, ".input_scale", st->sc.in_scale,
 	    4 * k) == -1)
 		return -1;
-	return put_whole(st, class, ".input_offset", st->sc.in_offset + s->k0,
+	return put_whole(st, class, ".input_offset", st->sc.in_offset,
 	    4 * k);
 }
 

@@ -59,6 +59,8 @@ test_table(void)
 	    p.shared1 - p.shared0 == 128 && p.expert1 - p.expert0 == 256 &&
 	    p.moe1 - p.moe0 == 128 && p.vocab1 - p.vocab0 == 8080,
 	    "tp16: 8 heads, 1152, 128, 256 x 128, 8080");
+	tap_ok(p.out1 - p.out0 == 448 && p.out1 == 7168 && p.own0 == p.out0 &&
+	    p.moe_out0 == p.out0, "and the last 448 columns");
 }
 
 static void
@@ -89,24 +91,27 @@ struct cover {
 	unsigned long bad, seen;
 };
 
-/* Copies of the layer that all ranks' slices make up: the replicas that the
- * layout asks for, or 0 when the slices leave their range or have no area. */
-static uint64_t
+/* How many ranks have each row of the layer, or 0 when not all rows have as
+ * many. */
+static unsigned
 copies(const struct cover *c, const struct arch_lin *lin)
 {
-	uint64_t area = 0, whole = (uint64_t)lin->n * lin->k;
+	static uint16_t have[32768];
+	unsigned i;
 
+	memset(have, 0, sizeof(have));
 	for (unsigned r = 0; r < c->world; r++) {
-		unsigned n0, n1, k0, k1;
+		unsigned n0, n1;
 		struct plan p;
 
 		plan_rank(&p, &arch, &c->l, r);
-		plan_slice(&p, &arch, lin, &n0, &n1, &k0, &k1);
-		if (n1 > lin->n || k1 > lin->k || n0 > n1 || k0 > k1)
-			return 0;
-		area += (uint64_t)(n1 - n0) * (k1 - k0);
+		plan_slice(&p, &arch, lin, &n0, &n1);
+		for (i = n0; i < n1 && i < lin->n; i++)
+			have[i]++;
 	}
-	return area % whole ? 0 : area / whole;
+	for (i = 1; i < lin->n && have[i] == have[0]; i++)
+		;
+	return i == lin->n ? have[0] : 0;
 }
 
 static int
@@ -202,9 +207,13 @@ test_padding(void)
 	struct arch a = arch;
 	struct plan p;
 
-	a.vocab = 10;
+	a.vocab = a.hidden = 10;
 	plan_rank(&p, &a, &(struct layout){ 4, 1, 1, 1 }, 3);
 	tap_ok(p.vocab0 == 9 && p.vocab1 == 12, "a vocabulary of 10 over 4");
+	tap_ok(p.out0 == 9 && p.out1 == 12, "10 columns over 4");
+	plan_rank(&p, &a, &(struct layout){ 2, 2, 1, 2 }, 2);
+	tap_ok(p.moe_out0 == 0 && p.moe_out1 == 6 && p.own0 == 3 &&
+	    p.own1 == 6, "block 1, slice 0: columns 0-5, 3-5 its own");
 }
 
 int

@@ -70,9 +70,9 @@ read_tensor(const struct store *s, const char *name, const char *suffix,
 	return NULL;
 }
 
-/* Rows and inputs of the rank, from the whole layer. */
+/* Rows of the rank, from the whole layer; rows past it are 0. */
 struct cut {
-	unsigned n0, n1, k0, k1;
+	unsigned n0, n1;
 };
 
 /* Compares count numbers; frees got. */
@@ -89,7 +89,7 @@ static unsigned
 check_packed(const struct store *s, const char *name, const struct whole *w,
     const struct cut *c)
 {
-	unsigned n = c->n1 - c->n0, k = c->k1 - c->k0, bad = 0;
+	unsigned n = c->n1 - c->n0, k = w->k, bad = 0;
 	size_t tiles = (n + 15) / 16, k4 = (k + 3) / 4;
 	int8_t *p = read_tensor(s, name, ".weight", DT_I8, tiles * k4 * 64);
 
@@ -99,7 +99,7 @@ check_packed(const struct store *s, const char *name, const struct whole *w,
 		int8_t want = 0;
 
 		if (r < n && x < k)
-			want = (int8_t)w->w[(c->n0 + r) * w->k + c->k0 + x];
+			want = (int8_t)w->w[(c->n0 + r) * k + x];
 		bad += p[i] != want;
 	}
 	free(p);
@@ -120,11 +120,11 @@ static unsigned
 check_channel(const struct store *s, const char *name, const struct whole *w,
     const struct cut *c)
 {
-	unsigned n = c->n1 - c->n0, k = c->k1 - c->k0, pad = (n + 15) / 16 * 16;
+	unsigned n = c->n1 - c->n0, k = w->k, pad = (n + 15) / 16 * 16;
 	unsigned bad = check_packed(s, name, w, c);
 	int32_t *sum = need(4 * pad);
 
-	sums(sum, w, c, c->k0, c->k1);
+	sums(sum, w, c, 0, k);
 	bad += differs(read_tensor(s, name, ".colsum", DT_I32, pad), sum, pad);
 	bad += differs(read_tensor(s, name, ".scale", DT_F32, n),
 	    w->scale + c->n0, n);
@@ -134,9 +134,9 @@ check_channel(const struct store *s, const char *name, const struct whole *w,
 	bad += differs(read_tensor(s, name, ".bias", DT_I32, n),
 	    w->bias + c->n0, n);
 	bad += differs(read_tensor(s, name, ".input_scale", DT_F32, k),
-	    w->in_scale + c->k0, k);
+	    w->in_scale, k);
 	bad += differs(read_tensor(s, name, ".input_offset", DT_F32, k),
-	    w->in_off + c->k0, k);
+	    w->in_off, k);
 	return bad;
 }
 
@@ -144,22 +144,21 @@ static unsigned
 check_blocks(const struct store *s, const char *name, const struct whole *w,
     const struct cut *c)
 {
-	unsigned n = c->n1 - c->n0, b0 = c->k0 / LIN_BLOCK;
-	unsigned nb = (c->k1 - 1) / LIN_BLOCK + 1 - b0, bad = 0;
-	unsigned pad = (n + 15) / 16 * 16, all = nblocks(w->k);
+	unsigned n = c->n1 - c->n0, nb = nblocks(w->k), bad = 0;
+	unsigned pad = (n + 15) / 16 * 16;
 	int32_t *sum = need(4 * (size_t)pad * nb);
 	float *bs = need(4 * (size_t)n * nb);
 	bool f8_rows = w->kind == LIN_F8;
 
 	for (unsigned b = 0; b < nb; b++) {
-		unsigned x0 = (b0 + b) * LIN_BLOCK, x1 = x0 + LIN_BLOCK;
+		unsigned x0 = b * LIN_BLOCK, x1 = x0 + LIN_BLOCK;
 
 		if (!f8_rows)
-			sums(sum + (size_t)b * pad, w, c, x0 < c->k0 ? c->k0 :
-			    x0, x1 > c->k1 ? c->k1 : x1);
+			sums(sum + (size_t)b * pad, w, c, x0,
+			    x1 > w->k ? w->k : x1);
 		for (unsigned r = 0; r < n; r++)
 			bs[f8_rows ? r * nb + b : b * n + r] =
-			    w->bs[(size_t)(c->n0 + r) * all + b0 + b];
+			    w->bs[(size_t)(c->n0 + r) * nb + b];
 	}
 	bad += differs(read_tensor(s, name, ".block_scale", DT_F32,
 	    (size_t)n * nb), bs, (size_t)n * nb);
@@ -179,15 +178,14 @@ check_rows(const struct store *s, const char *name, const char *suffix,
     const struct whole *w, const struct cut *c)
 {
 	size_t size = dtype_size(w->dtype), n = c->n1 - c->n0;
-	size_t row = (c->k1 - c->k0) * size;
-	unsigned char *p = read_tensor(s, name, suffix, w->dtype,
-	    n * (c->k1 - c->k0));
+	size_t row = w->k * size;
+	unsigned char *p = read_tensor(s, name, suffix, w->dtype, n * w->k);
 	unsigned char *zero = need(row);
 	unsigned bad = 0;
 
 	for (size_t r = 0; p && r < n; r++)
 		bad += memcmp(p + r * row, c->n0 + r >= w->n ? zero : w->w +
-		    ((c->n0 + r) * w->k + c->k0) * size, row) != 0;
+		    (c->n0 + r) * row, row) != 0;
 	free(zero);
 	free(p);
 	return p ? bad : 1;
@@ -303,7 +301,7 @@ compare_lin(void *arg, const struct arch_lin *lin)
 	char name[160];
 	int rc;
 
-	plan_slice(&v->plan, &v->a, lin, &c.n0, &c.n1, &c.k0, &c.k1);
+	plan_slice(&v->plan, &v->a, lin, &c.n0, &c.n1);
 	if (c.n0 == c.n1) {
 		snprintf(name, sizeof(name), "%s.weight", lin->name);
 		v->bad += store_find(v->s, name) != NULL;
@@ -353,9 +351,7 @@ compare_plain(struct conv *v, const char *name, const struct cut *rows)
 	else
 		v->bad += ckpt_plain_f32(v->ckpt, t, (float *)(void *)w.w,
 		    &e) == -1;
-	c = rows ? *rows : (struct cut){ 0, w.n, 0, w.k };
-	if (rows)
-		c.k1 = w.k;
+	c = rows ? *rows : (struct cut){ 0, w.n };
 	v->bad += got->ndim != t->ndim;
 	if (check_rows(v->s, name, "", &w, &c)) {
 		printf("# rank %u: %s\n", v->plan.rank, name);
@@ -395,7 +391,7 @@ compare_layer(struct conv *v, unsigned layer, const char *file)
 static void
 compare_ends(struct conv *v, const char *file)
 {
-	struct cut rows = { v->plan.vocab0, v->plan.vocab1, 0, 0 };
+	struct cut rows = { v->plan.vocab0, v->plan.vocab1 };
 
 	if (open_file(&v->s, v->out, v->plan.rank, file) == -1 ||
 	    (v->one && open_file(&v->ref, v->one, 0, file) == -1)) {
@@ -484,9 +480,8 @@ test_model(const char *dir, struct layout l, enum shard_quant q)
 	}
 	if (shard_run(&v.o, &e) == 0)
 		compare(&v, ckpt_mtp(v.ckpt));
-	else			/* the one rule that a kind has for itself */
-		tap_ok(ckpt_layout(v.ckpt) == CKPT_INT8_BLOCK &&
-		    strstr(e.msg, "multiples of 4"), "%s", e.msg);
+	else
+		tap_ok(0, "%s: %s", dir, e.msg);
 	ckpt_close(&v.ckpt);
 }
 

@@ -42,13 +42,18 @@ need(size_t n)
 	return p;
 }
 
+/* Rows of 0 behind the layer's own, which a rank's slice may reach into. */
+enum { WHOLE_PAD = 64 };
+
 static void
 whole_alloc(struct whole *w)
 {
-	w->w = need((size_t)w->n * w->k * dtype_size(w->dtype));
-	w->scale = need(4 * w->n);
-	w->bs = need(4 * (size_t)w->n * nblocks(w->k));
-	w->bias = need(4 * w->n);
+	size_t n = w->n + WHOLE_PAD;
+
+	w->w = need(n * w->k * dtype_size(w->dtype));
+	w->scale = need(4 * n);
+	w->bs = need(4 * n * nblocks(w->k));
+	w->bias = need(4 * n);
 	w->in_scale = need(4 * w->k);
 	w->in_off = need(4 * w->k);
 }
