@@ -371,3 +371,31 @@ shard_plan(const struct shard_opts *o,
 	job_close(&j);
 	return 0;
 }
+
+int
+shard_sizes(struct shard_sizes *s, const struct shard_opts *o, struct err *e)
+{
+	struct job j;
+	int rc = -1;
+
+	*s = (struct shard_sizes){0};
+	if (job_open(&j, o, e) == -1)
+		return -1;
+	s->world = j.world;
+	s->rank = mem_new(j.world, sizeof(*s->rank), e);
+	if (s->rank) {
+		for (size_t i = 0; i < j.ntarget; i++)
+			s->rank[j.target[i].rank] += j.target[i].bytes;
+		snprintf(s->layout, sizeof(s->layout), "%s", j.src.layout);
+		rc = 0;
+	}
+	job_close(&j);
+	return rc;
+}
+
+void
+shard_sizes_free(struct shard_sizes *s)
+{
+	free(s->rank);
+	*s = (struct shard_sizes){0};
+}
