@@ -13,13 +13,12 @@
 #include <unistd.h>
 
 #include "batch/batch.h"
+#include "deploy/deploy.h"
 
 static const char synopsis[] = "[options] MODEL <prompts >completions";
 
 /* A signal handler has no other way to know it. */
 static volatile int stop_fd = -1;
-
-enum { MAX_THREADS = 4096, MAX_SEQS = 1 << 16 };
 
 /* What the command line says; NAN and UINT64_MAX: nothing. */
 struct args {
@@ -54,9 +53,8 @@ add_stop(const char *arg, void *dst, struct err *e)
 /* ---- options ---- */
 
 static const char *const thinks[] = { "auto", "show", "hide", "split", NULL };
-static const char *const dtypes[] = { "auto", "bfloat16", "float32", NULL };
 
-enum { SHORT_OPTS = 9, SAMPLE_OPTS = 12, ENGINE_OPTS = 12 };
+enum { SHORT_OPTS = 9, SAMPLE_OPTS = 11 };
 
 static void
 mode_opts(struct opt *t, struct args *a)
@@ -126,51 +124,6 @@ sample_opts(struct opt *t, struct args *a)
 		{ .name = "n", .key = 'n', .type = OPT_U64, .dst = &a->n,
 		  .min = 1, .max = API_MAX_N, .arg = "N",
 		  .help = "completions of each prompt (1)" },
-		{ .name = "max-model-len", .type = OPT_U64,
-		  .dst = &a->e.max_model_len, .arg = "N",
-		  .help = "tokens of context (the model's)" },
-	};
-
-	memcpy(t, v, sizeof(v));
-}
-
-static void
-engine_opts(struct opt *t, struct args *a)
-{
-	const struct opt v[ENGINE_OPTS] = {
-		{ .name = "max-num-seqs", .type = OPT_U64, .min = 1,
-		  .max = MAX_SEQS, .dst = &a->e.max_num_seqs, .arg = "N",
-		  .help = "run at once (256)" },
-		{ .name = "max-num-batched-tokens", .type = OPT_U64, .min = 1,
-		  .max = 1 << 20, .dst = &a->e.max_num_batched_tokens,
-		  .arg = "N", .help = "in one step (2048)" },
-		{ .name = "block-size", .type = OPT_U64,
-		  .dst = &a->e.block_size, .arg = "N",
-		  .help = "tokens in a cache block: 16, 32, 64, 128 (128)" },
-		{ .name = "kv-cache-dtype", .type = OPT_ENUM,
-		  .dst = &a->e.kv_dtype, .choices = dtypes, .arg = "TYPE",
-		  .help = "auto (bfloat16), bfloat16, float32" },
-		{ .name = "dtype", .type = OPT_ENUM, .dst = &a->e.dtype,
-		  .choices = dtypes, .arg = "TYPE",
-		  .help = "of activations: auto (float32), bfloat16, float32" },
-		{ .name = "gpu-memory-utilization", .type = OPT_F64,
-		  .dst = &a->e.memory_utilization, .fmax = 1, .arg = "X",
-		  .help = "part of this machine's memory to use (0.9)" },
-		{ .name = "memory-utilization", .type = OPT_F64, .fmax = 1,
-		  .dst = &a->e.memory_utilization, .hidden = true },
-		{ .name = "num-blocks", .type = OPT_U64,
-		  .dst = &a->e.num_blocks, .max = UINT32_MAX - 1, .arg = "N",
-		  .help = "cache blocks, instead (from memory)" },
-		{ .name = "num-gpu-blocks-override", .type = OPT_U64,
-		  .dst = &a->e.num_blocks, .max = UINT32_MAX - 1,
-		  .hidden = true },
-		{ .name = "enable-prefix-caching", .type = OPT_FLAG,
-		  .dst = &a->e.prefix_caching,
-		  .help = "reuse what prompts have in common (on)" },
-		{ .name = "threads", .type = OPT_U64, .dst = &a->threads,
-		  .max = MAX_THREADS, .arg = "N",
-		  .help = "0: one for each core (0)" },
-		{0}
 	};
 
 	memcpy(t, v, sizeof(v));
@@ -179,11 +132,12 @@ engine_opts(struct opt *t, struct args *a)
 static int
 parse(struct args *a, int *argc, char **argv, struct err *e)
 {
-	struct opt tab[SHORT_OPTS + SAMPLE_OPTS + ENGINE_OPTS];
+	struct opt tab[SHORT_OPTS + SAMPLE_OPTS + DEPLOY_ENGINE_OPTS + 1];
 
 	mode_opts(tab, a);
 	sample_opts(tab + SHORT_OPTS, a);
-	engine_opts(tab + SHORT_OPTS + SAMPLE_OPTS, a);
+	*deploy_engine_opts(tab + SHORT_OPTS + SAMPLE_OPTS, &a->e,
+	    &a->threads) = (struct opt){0};
 	return opt_parse(tab, prog, synopsis, argc, argv, e);
 }
 

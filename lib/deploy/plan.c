@@ -1,0 +1,246 @@
+/*
+ * plan: what each rank holds and needs, and what fits.
+ *
+ * Sizes of the weights are dsi-shard's own, from the headers it would write;
+ * all worlds are alike.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "deploy/priv.h"
+
+/* ---- weights ---- */
+
+static int
+sizes_of_manifest(struct shard_sizes *s, const struct deploy *d,
+    struct err *e)
+{
+	struct shard_manifest *m;
+
+	if (shard_open_manifest(&m, d->model, e) == -1)
+		return -1;
+	s->world = plan_world(&d->layout);
+	s->rank = mem_new(s->world, sizeof(*s->rank), e);
+	for (size_t i = 0; s->rank && i < m->nfile; i++)
+		if (m->file[i].rank >= 0 &&
+		    (unsigned)m->file[i].rank < s->world)
+			s->rank[m->file[i].rank] += m->file[i].bytes;
+	shard_close_manifest(&m);
+	return s->rank ? 0 : -1;
+}
+
+/* Do published weights agree with what was said of them? */
+static int
+check_published(struct deploy_plan *p, const struct deploy *d,
+    const char *layout, struct err *e)
+{
+	bool int8 = strcmp(layout, "float") != 0 &&
+	    strcmp(layout, "fp8-block") != 0;
+	const char *q = d->quantization;
+	bool odd = d->yaml_int8 && !int8 && !d->quantize;
+
+	if (q && strcmp(q, "int8") != 0 &&
+	    int8 != (strcmp(q, "fp8") != 0))
+		return err_set(e, ERR_CALLER, "--quantization %s: the weights "
+		    "in %s are %s%s", q, d->model, layout, int8 ? "" :
+		    "; --quantization int8 makes int8 of them");
+	if (odd && d->strict)
+		return err_set(e, ERR_CALLER, "%s says int8, the weights in "
+		    "%s are %s", d->yaml_path, d->model, layout);
+	snprintf(p->weights_are, sizeof(p->weights_are), "%s%s (published)%s",
+	    layout, d->quantize && !int8 ? " made int8" : "", odd ?
+	    ", not int8 as in the YAML" : "");
+	return 0;
+}
+
+static int
+find_sizes(struct deploy_plan *p, struct shard_sizes *s,
+    const struct deploy *d, struct err *e)
+{
+	struct shard_opts o = {
+		.model = d->model, .layout = d->layout,
+		.quantize = d->quantize,
+		.dummy = d->dummy || d->weights == DEPLOY_ASSUMED,
+	};
+
+	snprintf(p->weights_are, sizeof(p->weights_are), "%s",
+	    d->weights_are);
+	if (d->weights == DEPLOY_RANK_FILES)
+		return sizes_of_manifest(s, d, e);
+	if (shard_sizes(s, &o, e) == -1)
+		return -1;
+	return d->weights == DEPLOY_PUBLISHED ?
+	    check_published(p, d, s->layout, e) : 0;
+}
+
+/* ---- one rank ---- */
+
+/* Blocks that one sequence of the longest kind takes */
+static uint64_t
+blocks_one(const struct deploy *d, const struct deploy_plan *p)
+{
+	return (p->max_len + d->engine.block_size - 1) / d->engine.block_size;
+}
+
+/* No more are ever used, as in the engine. */
+static uint64_t
+blocks_all(const struct deploy *d, const struct deploy_plan *p)
+{
+	return (blocks_one(d, p) + 1) * d->engine.max_num_seqs;
+}
+
+static uint64_t
+block_bytes(const struct deploy *d, const struct deploy_rank_plan *r)
+{
+	return d->engine.block_size * r->kv_token;
+}
+
+static void
+fill_rank(struct deploy_plan *p, const struct deploy *d,
+    const struct shard_sizes *s, unsigned i)
+{
+	struct deploy_rank_plan *r = &p->rank[i];
+	const struct arch *a = &d->arch;
+	unsigned value = d->engine.kv_dtype == ENGINE_F32 ? 4 : 2;
+	uint64_t fixed, one = blocks_one(d, p), all = blocks_all(d, p);
+
+	deploy_rank(d, i, &r->part, &r->group);
+	r->world = i / plan_world(&d->layout);
+	r->layers = r->part.layer1 - r->part.layer0;
+	r->weight_bytes = s->rank[i % s->world];
+	r->kv_token = (uint64_t)r->layers * (a->kv_lora + a->rope) * value;
+	r->work_bytes = deploy_work_bytes(d, &r->part);
+	if (d->engine.num_blocks)
+		one = all = d->engine.num_blocks;
+	fixed = r->weight_bytes + r->work_bytes;
+	r->need_one = fixed + one * block_bytes(d, r);
+	r->need_all = fixed + all * block_bytes(d, r);
+	deploy_count_traffic(&r->traffic, a, &r->part);
+	p->weight_bytes += r->weight_bytes;
+}
+
+/* ---- memory ---- */
+
+static int
+find_memory(struct deploy_plan *p, const struct deploy *d,
+    const struct deploy_memory *m, struct err *e)
+{
+	p->known = m->per_rank || m->per_host || d->dummy ||
+	    d->weights != DEPLOY_ASSUMED;
+	if (!p->known)
+		return 0;
+	p->host = m->per_host;
+	p->per_rank = m->per_rank;
+	if (!p->per_rank && !p->host && deploy_host_memory(&p->host, &p->avail,
+	    e) == -1)
+		return -1;
+	if (!p->per_rank)
+		p->per_rank = p->host / p->host_ranks;
+	p->budget = (uint64_t)((double)p->per_rank *
+	    d->engine.memory_utilization);
+	return 0;
+}
+
+/* Without a length that was asked for, the engine takes what there is. */
+static uint64_t
+need_least(const struct deploy *d, const struct deploy_rank_plan *r)
+{
+	if (d->engine.max_model_len || d->engine.num_blocks)
+		return r->need_one;
+	return r->weight_bytes + r->work_bytes + block_bytes(d, r);
+}
+
+/* The rank with the least room decides for all: blocks have the same numbers
+ * everywhere in a world. */
+static void
+find_room(struct deploy_plan *p, const struct deploy *d)
+{
+	uint64_t most = d->engine.num_blocks ? d->engine.num_blocks :
+	    blocks_all(d, p);
+	int64_t least = INT64_MAX;
+
+	p->blocks = most;
+	for (unsigned i = 0; i < p->n; i++) {
+		const struct deploy_rank_plan *r = &p->rank[i];
+		uint64_t fixed = r->weight_bytes + r->work_bytes;
+		int64_t over = (int64_t)p->budget -
+		    (int64_t)need_least(d, r);
+		uint64_t n = p->budget > fixed && r->kv_token ?
+		    (p->budget - fixed) / block_bytes(d, r) : 0;
+
+		if (n < p->blocks)
+			p->blocks = n;
+		if (over < least) {
+			least = over;
+			p->worst = i;
+			p->need = need_least(d, r);
+		}
+	}
+	p->fits = least >= 0;
+	if (d->engine.num_blocks && d->engine.max_model_len &&
+	    most < blocks_one(d, p))
+		p->fits = false;
+	p->context = p->blocks * d->engine.block_size;
+	if (p->context > p->max_len)
+		p->context = p->max_len;
+	p->sequences = p->blocks / blocks_one(d, p);
+	if (p->sequences > d->engine.max_num_seqs)
+		p->sequences = d->engine.max_num_seqs;
+}
+
+/* How many hosts like this one would do? */
+static void
+count_hosts(struct deploy_plan *p, const struct deploy *d)
+{
+	uint64_t host = (uint64_t)((double)p->host *
+	    d->engine.memory_utilization);
+	uint64_t each = p->need ? host / p->need : 0;
+
+	p->hosts = each ? (unsigned)((p->n + each - 1) / each) : 0;
+}
+
+static unsigned
+count_local(const struct deploy *d)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < d->size; i++)
+		n += deploy_is_local(d, i);
+	return n;
+}
+
+int
+deploy_plan(struct deploy_plan *p, const struct deploy *d,
+    const struct deploy_memory *m, struct err *e)
+{
+	struct shard_sizes s = {0};
+	int rc = -1;
+
+	*p = (struct deploy_plan){ .n = d->size, .host_ranks = count_local(d),
+	    .max_len = d->engine.max_model_len };
+	if (!p->max_len)
+		p->max_len = d->arch.max_pos;
+	p->rank = mem_new(p->n, sizeof(*p->rank), e);
+	if (!p->rank || find_sizes(p, &s, d, e) == -1 ||
+	    find_memory(p, d, m, e) == -1)
+		goto out;
+	for (unsigned i = 0; i < p->n; i++)
+		fill_rank(p, d, &s, i);
+	if (p->known) {
+		find_room(p, d);
+		count_hosts(p, d);
+	}
+	rc = 0;
+out:
+	shard_sizes_free(&s);
+	if (rc == -1)
+		deploy_plan_free(p);
+	return rc;
+}
+
+void
+deploy_plan_free(struct deploy_plan *p)
+{
+	free(p->rank);
+	*p = (struct deploy_plan){0};
+}
