@@ -51,7 +51,8 @@ comm_new(const struct comm_opts *o, struct err *e)
 		c->o.far = &comm_far_tcp;
 	c->rank = o->rank;
 	c->world = o->wiring.world;
-	c->step_ns = (o->step_ms ? o->step_ms : STEP_MS) * MS;
+	c->usual_ns = (o->step_ms ? o->step_ms : STEP_MS) * MS;
+	c->step_ns = c->usual_ns;
 	c->alive_ns = (o->alive_ms ? o->alive_ms : ALIVE_MS) * MS;
 	c->join_end_ns = deadline_in((o->join_ms ? o->join_ms : JOIN_MS) * MS);
 	c->news_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -299,4 +300,11 @@ const char *
 comm_host(const struct comm *c, unsigned rank)
 {
 	return c->info[rank].name;
+}
+
+void
+comm_patience(struct comm *c, uint64_t ms)
+{
+	c->step_ns = ms == 0 ? c->usual_ns : ms > UINT64_MAX / MS ?
+	    UINT64_MAX : ms * MS;
 }

@@ -105,6 +105,9 @@ unsigned comm_local(const struct comm *c);	/* ranks on this host */
 unsigned comm_local_index(const struct comm *c);	/* mine among them */
 /* Host name of a rank, as it said hello. */
 const char *comm_host(const struct comm *c, unsigned rank);
+/* How long an exchange waits for the others, from now on; 0: step_ms again,
+ * UINT64_MAX: for as long as the world lives. */
+void comm_patience(struct comm *c, uint64_t ms);
 /* -1 and the reason once the world has ended; 0 while it lives. */
 int comm_check(struct comm *c, struct err *e);
 

@@ -134,6 +134,8 @@ int deploy_resolve(struct deploy *d, struct err *e);
 
 /* Does this node run the rank (0..d->size-1)? */
 bool deploy_is_local(const struct deploy *d, unsigned rank);
+/* How many it runs. */
+unsigned deploy_local(const struct deploy *d);
 /* Its part of the model, and its DP group over all worlds. */
 void deploy_rank(const struct deploy *d, unsigned rank, struct plan *p,
     unsigned *group);

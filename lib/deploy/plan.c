@@ -199,16 +199,6 @@ count_hosts(struct deploy_plan *p, const struct deploy *d)
 	p->hosts = each ? (unsigned)((p->n + each - 1) / each) : 0;
 }
 
-static unsigned
-count_local(const struct deploy *d)
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < d->size; i++)
-		n += deploy_is_local(d, i);
-	return n;
-}
-
 int
 deploy_plan(struct deploy_plan *p, const struct deploy *d,
     const struct deploy_memory *m, struct err *e)
@@ -216,7 +206,7 @@ deploy_plan(struct deploy_plan *p, const struct deploy *d,
 	struct shard_sizes s = {0};
 	int rc = -1;
 
-	*p = (struct deploy_plan){ .n = d->size, .host_ranks = count_local(d),
+	*p = (struct deploy_plan){ .n = d->size, .host_ranks = deploy_local(d),
 	    .max_len = d->engine.max_model_len };
 	if (!p->max_len)
 		p->max_len = d->arch.max_pos;

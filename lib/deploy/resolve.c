@@ -407,3 +407,13 @@ deploy_is_local(const struct deploy *d, unsigned rank)
 	deploy_rank(d, rank, &p, &group);
 	return group >= d->group0 && group < d->group1;
 }
+
+unsigned
+deploy_local(const struct deploy *d)
+{
+	unsigned n = 0;
+
+	for (unsigned r = 0; r < d->size; r++)
+		n += deploy_is_local(d, r);
+	return n;
+}

@@ -28,11 +28,14 @@ static int
 load_extra(struct job *j, const char *path, const char *name, struct err *e)
 {
 	struct extra *x = &j->extra[j->nextra];
+	struct stat st;
 
 	snprintf(x->name, sizeof(x->name), "%s", name);
 	j->nextra++;
 	if (io_slurp(path, EXTRA_MAX, &x->text, e) == -1)
 		return -1;
+	if (stat(path, &st) == 0)
+		x->when = st.st_mtim;
 	return sha256_mem(x->text.p, x->text.n, x->sha, e);
 }
 
