@@ -188,15 +188,19 @@ find_room(struct deploy_plan *p, const struct deploy *d)
 		p->sequences = d->engine.max_num_seqs;
 }
 
-/* How many hosts like this one would do? */
+/* The fewest hosts like this one that would do, the ranks shared evenly. */
 static void
 count_hosts(struct deploy_plan *p, const struct deploy *d)
 {
 	uint64_t host = (uint64_t)((double)p->host *
 	    d->engine.memory_utilization);
-	uint64_t each = p->need ? host / p->need : 0;
 
-	p->hosts = each ? (unsigned)((p->n + each - 1) / each) : 0;
+	for (unsigned h = 1; h <= p->n && p->host; h++) {
+		if (p->n % h == 0 && p->n / h <= host / p->need) {
+			p->hosts = h;
+			return;
+		}
+	}
 }
 
 static unsigned

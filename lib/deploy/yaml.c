@@ -452,7 +452,7 @@ yaml_compare(const struct yaml *y, struct deploy *d, struct err *e)
 		    (p[i].single && (double)(float)v == p[i].want))
 			continue;
 		if (n++ < 3)
-			buf_printf(&odd, "%s%s %.10g (line %u) for %s %.10g",
+			buf_printf(&odd, "%s%s %.7g (line %u) for %s %.7g",
 			    odd.n ? ", " : "", last(p[i].key), v,
 			    conf_line(y->c, p[i].key), p[i].theirs, p[i].want);
 	}
