@@ -81,9 +81,12 @@ struct deploy {
 	/* ---- what deploy_resolve makes of it ---- */
 	struct arch arch;
 	char *config;			/* path of the config.json */
+	struct layout asked;		/* as flags and YAML say; dsi-shard
+					 * makes files for that */
 	struct layout layout;		/* of one world */
 	unsigned worlds;		/* > 1: DP groups without EP, each a
-					 * world of its own, all alike */
+					 * world of its own, all alike (but
+					 * rank files of one world stay so) */
 	unsigned size;			/* ranks in all worlds together */
 	unsigned data;			/* DP groups in all worlds */
 	/* This node has the ranks of deploy_is_local; groups are numbered over

@@ -746,6 +746,11 @@ test_rank_files(void)
 	    "pipeline 1, expert 4, not for tensor 2, data 1, pipeline 1, "
 	    "expert 1; dsi-shard makes others from %s", demo);
 	refused("--tensor-parallel-size 2 ranks", want);
+	o.out = "dp2";
+	o.layout = (struct layout){ 2, 2, 1, 1 };
+	tap_ok(shard_run(&o, &e) == 0, "dp2: %s", e.msg);
+	good("--tensor-parallel-size 2 --data-parallel-size 2 dp2", 2, 2, 1,
+	    1, 1);
 	plan("ranks", 0);
 	tap_ok(p.rank[0].weight_bytes > 100000 &&
 	    strcmp(p.weights_are, "int8-channel (the rank files)") == 0,
