@@ -9,6 +9,8 @@
 
 #include "deploy/priv.h"
 
+#define NEED_MAX ((uint64_t)1 << 62)
+
 /* ---- weights ---- */
 
 static int
@@ -95,6 +97,15 @@ block_bytes(const struct deploy *d, const struct deploy_rank_plan *r)
 	return d->engine.block_size * r->kv_token;
 }
 
+/* More than any memory is as good as any more. */
+static uint64_t
+product(uint64_t a, uint64_t b)
+{
+	size_t n;
+
+	return mul_ok(a, b, &n) && n < NEED_MAX ? n : NEED_MAX;
+}
+
 static void
 fill_rank(struct deploy_plan *p, const struct deploy *d,
     const struct shard_sizes *s, unsigned i)
@@ -113,8 +124,8 @@ fill_rank(struct deploy_plan *p, const struct deploy *d,
 	if (d->engine.num_blocks)
 		one = all = d->engine.num_blocks;
 	fixed = r->weight_bytes + r->work_bytes;
-	r->need_one = fixed + one * block_bytes(d, r);
-	r->need_all = fixed + all * block_bytes(d, r);
+	r->need_one = fixed + product(one, block_bytes(d, r));
+	r->need_all = fixed + product(all, block_bytes(d, r));
 	deploy_count_traffic(&r->traffic, a, &r->part);
 	p->weight_bytes += r->weight_bytes;
 }

@@ -124,6 +124,28 @@ noticed(const char *line, const char *want)
 		printf("# want %s\n", want);
 }
 
+/* A copy of dp4tp4ep4.yaml with one change */
+static char edited[] = "edited.yaml";
+
+static void
+edit(const char *from, const char *to)
+{
+	struct buf b = {0}, out = {0};
+	const char *at;
+
+	if (io_slurp(yaml4, 1 << 20, &b, &e) == -1 || !(at = strstr(b.p,
+	    from))) {
+		tap_ok(0, "no '%s' in %s", from, yaml4);
+		return;
+	}
+	buf_put(&out, b.p, (size_t)(at - b.p));
+	buf_puts(&out, to);
+	buf_puts(&out, at + strlen(from));
+	io_write_file(edited, out.p, out.n, &e);
+	buf_free(&b);
+	buf_free(&out);
+}
+
 /* ---- layouts ---- */
 
 static void
@@ -173,6 +195,11 @@ test_yaml(void)
 	snprintf(line, sizeof(line), "--additional-config says "
 	    "expert_parallel 2, %s says 4; they must be equal", yaml4);
 	refused("--additional-config {\"expert_parallel\":2}", line);
+	edit("pipeline_stage: 1", "pipeline_stage: 4");
+	noticed("--mindformers-config edited.yaml --pipeline-parallel-size 2",
+	    "--pipeline-parallel-size 2 is used, not pipeline_stage 4 of "
+	    "edited.yaml");
+	tap_ok(d.layout.pp == 2, "and so it is");
 	setenv("MINDFORMERS_MODEL_CONFIG", yaml16, 1);
 	snprintf(line, sizeof(line), "--enable-expert-parallel has no "
 	    "effect: expert_parallel in %s is 1", yaml16);
@@ -228,27 +255,6 @@ test_additional(void)
 }
 
 /* ---- the YAML's rules: one line of a good file changed ---- */
-
-static char edited[] = "edited.yaml";
-
-static void
-edit(const char *from, const char *to)
-{
-	struct buf b = {0}, out = {0};
-	const char *at;
-
-	if (io_slurp(yaml4, 1 << 20, &b, &e) == -1 || !(at = strstr(b.p,
-	    from))) {
-		tap_ok(0, "no '%s' in %s", from, yaml4);
-		return;
-	}
-	buf_put(&out, b.p, (size_t)(at - b.p));
-	buf_puts(&out, to);
-	buf_puts(&out, at + strlen(from));
-	io_write_file(edited, out.p, out.n, &e);
-	buf_free(&b);
-	buf_free(&out);
-}
 
 static void
 rule(const char *from, const char *to, const char *want)
@@ -322,7 +328,11 @@ test_numbers(void)
 	    "parallel_config.model_parallel must be a whole number from 1 to "
 	    "1024, not 0");
 	rule("hidden_size: 128", "hidden_size: -1", "edited.yaml:32: "
-	    "model.model_config.hidden_size must not be negative: -1");
+	    "model.model_config.hidden_size must be a whole number from 0 to "
+	    "16777216, not -1");
+	rule("num_heads: 16", "num_heads: 9000000000000000000",
+	    "edited.yaml:34: model.model_config.num_heads must be a whole "
+	    "number from 0 to 16777216, not 9000000000000000000");
 	rule("expert_parallel: 4", "expert_parallel: 32", "n_routed_experts "
 	    "16 is not divisible by expert-parallel-size 32; "
 	    "--expert-parallel-size 16 would work");
@@ -344,6 +354,13 @@ test_keys(void)
 	doubtful("expert_num: 16", "expert_nun: 16", "edited.yaml: unknown "
 	    "keys: moe_config.expert_nun (line 69; there is "
 	    "moe_config.expert_num)");
+	doubtful("moe_config:", "moe_confg:", "edited.yaml: unknown keys: "
+	    "moe_confg.expert_num (line 69; there is moe_config.expert_num), "
+	    "moe_confg.num_experts_chosen (line 70; there is "
+	    "moe_config.num_experts_chosen), moe_confg.shared_expert_num "
+	    "(line 72; there is moe_config.shared_expert_num) and 5 more");
+	edit("parallel_config:", "parallel_config: {}\nparallel0:");
+	good("--mindformers-config edited.yaml", 1, 1, 1, 1, 1);
 	edit("ffn_concat: True", "my_own: 3");
 	good("--strict --mindformers-config edited.yaml", 4, 4, 1, 4, 1);
 }
