@@ -133,6 +133,13 @@ planned() {
 	one_line dsi-check
 	has "made for tensor 4"
 	has "not for tensor 2"
+	truncate -s -64 ranks/rank-00002/layer-001.safetensors
+	run -100 dsi-check ranks
+	one_line dsi-check
+	has "rank-00002/layer-001.safetensors has"
+	rm ranks/rank-00002/layer-001.safetensors
+	run -100 dsi-check ranks
+	has "layer-001.safetensors: No such file"
 }
 
 @test "too little memory is an honest no (1), with what would do" {

@@ -196,7 +196,8 @@ struct deploy_plan {
 	unsigned hosts;			/* such hosts as would do; 0: none */
 };
 
-/* ERR_CALLER: weights that don't match config.json or --quantization. */
+/* ERR_CALLER: weights that don't match config.json or --quantization, rank
+ * files of this node that are missing or cut off. */
 int deploy_plan(struct deploy_plan *p, const struct deploy *d,
     const struct deploy_memory *m, struct err *e);
 void deploy_plan_free(struct deploy_plan *p);
