@@ -1,0 +1,146 @@
+/*
+ * wait: how a rank sleeps until another one moves a gate.
+ *
+ * The watcher of a process wakes its own sleeper only: it moves news, then
+ * wakes the place where the sleeper says it sleeps, until the sleeper has seen
+ * the news.  So nobody has to know where other processes sleep.
+ */
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "comm/comm_priv.h"
+#include "comm/far.h"
+
+enum {
+	POLL_NS = 200000,		/* while far sends are under way */
+	NAP_NS = 200000,
+};
+
+static long
+futex(_Atomic uint32_t *at, int op, uint32_t val, const struct timespec *t)
+{
+	return syscall(SYS_futex, at, op, val, t, NULL, 0);
+}
+
+static void
+pause_cpu(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
+uint64_t
+deadline_in(uint64_t ns)
+{
+	uint64_t now = now_ns();
+
+	return ns > UINT64_MAX - now ? UINT64_MAX : now + ns;
+}
+
+/* A sleeper counts itself before it looks at the value again, and the value
+ * moves before sleepers is read: one of the two sees the other. */
+void
+gate_move(struct gate *g)
+{
+	atomic_fetch_add(&g->value, 1);
+	if (atomic_load(&g->sleepers))
+		futex(&g->value, FUTEX_WAKE, INT32_MAX, NULL);
+}
+
+void
+news_wake(struct comm *c)
+{
+	struct timespec nap = { 0, NAP_NS };
+	_Atomic uint32_t *at;
+
+	atomic_fetch_add(&c->news, 1);
+	while ((at = atomic_load(&c->asleep)) &&
+	    atomic_load(&c->news_seen) != atomic_load(&c->news)) {
+		futex(at, FUTEX_WAKE, INT32_MAX, NULL);
+		nanosleep(&nap, NULL);
+	}
+	far_poke(c);
+}
+
+int
+lack_late(struct comm *c, const struct lack *lack, struct err *e)
+{
+	char who[COMM_NAME + 32], what[COMM_WORDS / 2], span[32];
+	unsigned rank = lack->rank(lack->arg);
+
+	lack->what(lack->arg, what, sizeof(what));
+	span_text(c->step_ns, span, sizeof(span));
+	if (rank == NO_RANK)
+		return world_end(c, ERR_SYSTEM, e, "a rank %s within %s",
+		    what, span);
+	return world_end(c, ERR_SYSTEM, e, "%s %s within %s",
+	    comm_who(c, rank, who, sizeof(who)), what, span);
+}
+
+int
+lack_left(struct comm *c, const struct lack *lack, struct err *e)
+{
+	char who[COMM_NAME + 32], what[COMM_WORDS / 2];
+	unsigned rank = lack->rank(lack->arg);
+
+	if (rank == NO_RANK || !atomic_load(&c->left[rank]))
+		return 0;
+	lack->what(lack->arg, what, sizeof(what));
+	return world_end(c, ERR_SYSTEM, e, "%s has left: it %s",
+	    comm_who(c, rank, who, sizeof(who)), what);
+}
+
+static void
+sleep_on(struct comm *c, struct gate *g, uint32_t old, uint32_t news,
+    uint64_t deadline_ns)
+{
+	uint64_t now = deadline_ns == UINT64_MAX ? 0 : now_ns();
+	uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
+	struct timespec t = { (time_t)(left / 1000000000),
+		(long)(left % 1000000000) };
+
+	atomic_fetch_add(&g->sleepers, 1);
+	atomic_store(&c->news_seen, news);
+	atomic_store(&c->asleep, &g->value);
+	if (atomic_load(&g->value) == old && atomic_load(&c->news) == news)
+		futex(&g->value, FUTEX_WAIT, old,
+		    deadline_ns == UINT64_MAX ? NULL : &t);
+	atomic_store(&c->asleep, NULL);
+	atomic_fetch_sub(&g->sleepers, 1);
+}
+
+int
+gate_wait(struct comm *c, struct gate *g, uint32_t old, uint64_t deadline_ns,
+    const struct lack *lack, struct err *e)
+{
+	for (unsigned i = 0; i < c->spins; i++) {
+		if (atomic_load_explicit(&g->value, memory_order_acquire) !=
+		    old)
+			return 0;
+		pause_cpu();
+	}
+	for (bool slept = false;; slept = true) {
+		uint32_t news = atomic_load(&c->news);
+
+		if (atomic_load(&g->value) != old)
+			return 0;
+		if (atomic_load(&c->ended))
+			return world_over(c, e);
+		if (atomic_load(&c->nleft) && lack_left(c, lack, e) == -1)
+			return -1;
+		if (slept && now_ns() >= deadline_ns)
+			return lack_late(c, lack, e);
+		if (!c->far || !far_sending(c)) {
+			sleep_on(c, g, old, news, deadline_ns);
+			continue;
+		}
+		/* what others wait for must go out meanwhile */
+		if (far_step(c, now_ns() + POLL_NS, e) == -1)
+			return -1;
+	}
+}
