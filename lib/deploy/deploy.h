@@ -81,9 +81,12 @@ struct deploy {
 	/* ---- what deploy_resolve makes of it ---- */
 	struct arch arch;
 	char *config;			/* path of the config.json */
+	struct layout asked;		/* as flags and YAML say; dsi-shard
+					 * makes files for that */
 	struct layout layout;		/* of one world */
 	unsigned worlds;		/* > 1: DP groups without EP, each a
-					 * world of its own, all alike */
+					 * world of its own, all alike (but
+					 * rank files of one world stay so) */
 	unsigned size;			/* ranks in all worlds together */
 	unsigned data;			/* DP groups in all worlds */
 	/* This node has the ranks of deploy_is_local; groups are numbered over
@@ -195,7 +198,8 @@ struct deploy_plan {
 	unsigned hosts;			/* such hosts as would do; 0: none */
 };
 
-/* ERR_CALLER: weights that don't match config.json or --quantization. */
+/* ERR_CALLER: weights that don't match config.json or --quantization, rank
+ * files of this node that are missing or cut off. */
 int deploy_plan(struct deploy_plan *p, const struct deploy *d,
     const struct deploy_memory *m, struct err *e);
 void deploy_plan_free(struct deploy_plan *p);

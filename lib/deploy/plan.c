@@ -4,29 +4,63 @@
  * Sizes of the weights are dsi-shard's own, from the headers it would write;
  * all worlds are alike.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "deploy/priv.h"
 
+#define NEED_MAX ((uint64_t)1 << 62)
+
 /* ---- weights ---- */
+
+/* A rank file of this node must be there, and whole. */
+static int
+check_file(const struct deploy *d, const struct shard_file *f, struct err *e)
+{
+	struct buf b = {0};
+	struct stat st;
+	int rc = 0;
+
+	io_path(&b, d->model, f->path);
+	if (buf_ok(&b, e) == -1)
+		rc = -1;
+	else if (stat(b.p, &st) == -1)
+		rc = err_set(e, ERR_CALLER, "%s: %s; dsi-shard makes it again",
+		    b.p, strerror(errno));
+	else if ((uint64_t)st.st_size != f->bytes)
+		rc = err_set(e, ERR_CALLER, "%s has %llu bytes, manifest.json "
+		    "says %llu; dsi-shard makes it again once it is gone",
+		    b.p, (unsigned long long)st.st_size,
+		    (unsigned long long)f->bytes);
+	buf_free(&b);
+	return rc;
+}
 
 static int
 sizes_of_manifest(struct shard_sizes *s, const struct deploy *d,
     struct err *e)
 {
 	struct shard_manifest *m;
+	int rc;
 
 	if (shard_open_manifest(&m, d->model, e) == -1)
 		return -1;
 	s->world = plan_world(&d->layout);
 	s->rank = mem_new(s->world, sizeof(*s->rank), e);
-	for (size_t i = 0; s->rank && i < m->nfile; i++)
-		if (m->file[i].rank >= 0 &&
-		    (unsigned)m->file[i].rank < s->world)
-			s->rank[m->file[i].rank] += m->file[i].bytes;
+	rc = s->rank ? 0 : -1;
+	for (size_t i = 0; i < m->nfile && rc == 0; i++) {
+		const struct shard_file *f = &m->file[i];
+
+		if (f->rank < 0 || (unsigned)f->rank >= s->world)
+			continue;
+		s->rank[f->rank] += f->bytes;
+		if (d->worlds > 1 || deploy_is_local(d, (unsigned)f->rank))
+			rc = check_file(d, f, e);
+	}
 	shard_close_manifest(&m);
-	return s->rank ? 0 : -1;
+	return rc;
 }
 
 /* Do published weights agree with what was said of them? */
@@ -95,6 +129,15 @@ block_bytes(const struct deploy *d, const struct deploy_rank_plan *r)
 	return d->engine.block_size * r->kv_token;
 }
 
+/* More than any memory is as good as any more. */
+static uint64_t
+product(uint64_t a, uint64_t b)
+{
+	size_t n;
+
+	return mul_ok(a, b, &n) && n < NEED_MAX ? n : NEED_MAX;
+}
+
 static void
 fill_rank(struct deploy_plan *p, const struct deploy *d,
     const struct shard_sizes *s, unsigned i)
@@ -113,8 +156,8 @@ fill_rank(struct deploy_plan *p, const struct deploy *d,
 	if (d->engine.num_blocks)
 		one = all = d->engine.num_blocks;
 	fixed = r->weight_bytes + r->work_bytes;
-	r->need_one = fixed + one * block_bytes(d, r);
-	r->need_all = fixed + all * block_bytes(d, r);
+	r->need_one = fixed + product(one, block_bytes(d, r));
+	r->need_all = fixed + product(all, block_bytes(d, r));
 	deploy_count_traffic(&r->traffic, a, &r->part);
 	p->weight_bytes += r->weight_bytes;
 }
@@ -188,15 +231,19 @@ find_room(struct deploy_plan *p, const struct deploy *d)
 		p->sequences = d->engine.max_num_seqs;
 }
 
-/* How many hosts like this one would do? */
+/* The fewest hosts like this one that would do, the ranks shared evenly. */
 static void
 count_hosts(struct deploy_plan *p, const struct deploy *d)
 {
 	uint64_t host = (uint64_t)((double)p->host *
 	    d->engine.memory_utilization);
-	uint64_t each = p->need ? host / p->need : 0;
 
-	p->hosts = each ? (unsigned)((p->n + each - 1) / each) : 0;
+	for (unsigned h = 1; h <= p->n && p->host; h++) {
+		if (p->n % h == 0 && p->n / h <= host / p->need) {
+			p->hosts = h;
+			return;
+		}
+	}
 }
 
 int

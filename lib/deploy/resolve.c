@@ -160,7 +160,8 @@ same_layout(const struct layout *a, const struct layout *b)
 	    a->ep == b->ep;
 }
 
-/* Rank files have a layout already. */
+/* Rank files have a layout already.  DP without EP may have been sharded as one
+ * world, whose groups share the experts by slices. */
 static int
 match_manifest(struct deploy *d, const struct layout *asked, bool any,
     struct err *e)
@@ -172,7 +173,7 @@ match_manifest(struct deploy *d, const struct layout *asked, bool any,
 	if (shard_open_manifest(&m, d->model, e) == -1)
 		return -1;
 	l = &m->layout;
-	if (!any) {
+	if (!any || same_layout(l, asked)) {
 		rc = plan_check(&d->arch, l, e);
 		d->layout = *l;
 		d->data = l->dp;
@@ -203,6 +204,7 @@ find_layout(struct deploy *d, const struct yaml *y, struct err *e)
 
 	if (choose_sizes(d, y, &l, e) == -1 || choose_ep(d, y, &l, e) == -1)
 		return -1;
+	d->asked = l;
 	if (d->weights == DEPLOY_RANK_FILES)
 		return match_manifest(d, &l, any, e);
 	return cut_worlds(d, l, e);

@@ -52,6 +52,7 @@ static const char *const known[] = {
 enum {
 	NUSED = sizeof(used) / sizeof(*used), NPARALLEL = 4,
 	NKNOWN = sizeof(known) / sizeof(*known), MAX_EDITS = 2,
+	MAX_NUMBER = 1 << 24,
 };
 
 static bool
@@ -285,9 +286,9 @@ read_number(const struct conf *c, const char *key, int64_t *out,
 {
 	if (conf_i64(c, key, out, e) == -1)
 		return -1;
-	if (conf_line(c, key) && *out < 0)
-		return conf_bad(c, key, e, "must not be negative: %lld",
-		    (long long)*out);
+	if (*out < 0 || *out > MAX_NUMBER)
+		return conf_bad(c, key, e, "must be a whole number from 0 to "
+		    "%d, not %lld", MAX_NUMBER, (long long)*out);
 	return 0;
 }
 
@@ -452,7 +453,7 @@ yaml_compare(const struct yaml *y, struct deploy *d, struct err *e)
 		    (p[i].single && (double)(float)v == p[i].want))
 			continue;
 		if (n++ < 3)
-			buf_printf(&odd, "%s%s %.10g (line %u) for %s %.10g",
+			buf_printf(&odd, "%s%s %.7g (line %u) for %s %.7g",
 			    odd.n ? ", " : "", last(p[i].key), v,
 			    conf_line(y->c, p[i].key), p[i].theirs, p[i].want);
 	}
