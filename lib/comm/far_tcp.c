@@ -634,6 +634,19 @@ tcp_poke(void *handle)
 	(void)!write(t->bell, &one, sizeof(one));
 }
 
+/* Bytes that the other side's kernel has not acknowledged, and still may. */
+static int
+unsent(int fd)
+{
+	struct pollfd p = { fd, 0, 0 };
+	int n = 0;
+
+	if (fd == -1 || poll(&p, 1, 0) != 0)	/* POLLERR, POLLHUP */
+		return 0;
+	ioctl(fd, SIOCOUTQ, &n);
+	return n;
+}
+
 /* A socket that is closed with unread bytes resets the connection; so what was
  * sent must have arrived first. */
 static void
@@ -645,10 +658,8 @@ linger(struct tcp *t)
 
 	while (left && now_ns() < end && !t->w->stopped(t->w->arg)) {
 		left = 0;
-		for (size_t i = 0; i < t->n && !left; i++) {
-			if (t->conn[i].fd != -1)
-				ioctl(t->conn[i].fd, SIOCOUTQ, &left);
-		}
+		for (size_t i = 0; i < t->n && !left; i++)
+			left = unsent(t->conn[i].fd);
 		if (left)
 			nanosleep(&nap, NULL);
 	}
