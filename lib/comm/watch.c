@@ -349,6 +349,8 @@ watch(void *arg)
 		closing = c->watch.closing;
 		pthread_mutex_unlock(&c->watch.lock);
 	}
+	if (atomic_load(&c->ended) && !c->watch.spread)
+		spread(c);		/* it ended while we looked away */
 	if (p)
 		goodbye(c, p);
 	free(p);

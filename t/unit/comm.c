@@ -129,17 +129,17 @@ one_sum(struct comm *c, size_t id, uint32_t r, struct err *e)
 	for (size_t i = 0; i < k32; i++) {
 		int32_t most = INT32_MIN;
 		uint32_t sum = 0;
-		int64_t sum64 = 0;
+		uint64_t sum64 = 0;
 
 		for (unsigned m = 0; m < n; m++) {
 			int32_t v = (int32_t)mixed(r, m, (uint32_t)i);
 
 			sum += (uint32_t)v;
-			sum64 += (int64_t)v * 1000000007;
+			sum64 += (uint64_t)((int64_t)v * 1000000007);
 			most = v > most ? v : most;
 		}
 		ok &= x32[i] == (int32_t)sum && f32[i] == (float)most;
-		ok &= i >= k64 || x64[i] == sum64;
+		ok &= i >= k64 || x64[i] == (int64_t)sum64;
 	}
 	return ok ? 0 : err_set(e, 1, "round %u group %zu: wrong sums", r, id);
 }
