@@ -140,7 +140,7 @@ entry_poll_ms(const struct entry *n)
 {
 	uint64_t now = now_ns(), end = n->c->join_end_ns;
 
-	if (n->waiting_ns < end)
+	if (n->waiting_ns < end || now >= end)
 		end = n->waiting_ns;
 	return end > now ? (int)((end - now) / MS) + 1 : 0;
 }

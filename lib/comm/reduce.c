@@ -122,16 +122,21 @@ sum_away(const struct comm_group *g, unsigned k, uint32_t round)
 	return g->sum + (2 * ((size_t)g->nlocal + k) + round % 2) * g->stride;
 }
 
+/* rank: whose other is, or NO_RANK: a partial sum has no owner. */
 static int
-unequal(struct comm_group *g, struct part a, struct part b, struct err *e)
+unequal(struct comm_group *g, struct part mine, struct part other,
+    unsigned rank, struct err *e)
 {
-	char who[COMM_NAME + 32];
+	char a[COMM_NAME + 32], b[COMM_NAME + 32] = "elsewhere";
 
+	if (rank != NO_RANK)
+		comm_who(g->c, rank, b + snprintf(b, sizeof(b), "at "),
+		    sizeof(b) - 3);
 	return world_end(g->c, ERR_SYSTEM, e, "sum %u of group %zu: %llu "
-	    "elements (kind %d) at %s, %llu (kind %d) elsewhere", g->rround,
-	    g->id, (unsigned long long)a.n, (int)a.op,
-	    comm_who(g->c, g->c->rank, who, sizeof(who)),
-	    (unsigned long long)b.n, (int)b.op);
+	    "elements (kind %d) at %s, %llu (kind %d) %s", g->rround,
+	    g->id, (unsigned long long)mine.n, (int)mine.op,
+	    comm_who(g->c, g->c->rank, a, sizeof(a)),
+	    (unsigned long long)other.n, (int)other.op, b);
 }
 
 /* Adds x to what is there.  1: the sum has all, in sum_of(holder); 0: others
@@ -149,7 +154,7 @@ contribute(struct comm_group *g, enum comm_op op, const void *x, size_t n,
 		if (v) {
 			other = unpack(v);
 			if (other.n != n || other.op != op)
-				return unequal(g, mine, other, e);
+				return unequal(g, mine, other, NO_RANK, e);
 			combine(op, sum_of(g, (unsigned)other.at - 1),
 			    mixed ? sum_of(g, (unsigned)mine.at - 1) : x, n);
 			mine.at = other.at;
@@ -233,7 +238,7 @@ exchange(struct comm_group *g, enum comm_op op, size_t n, size_t size,
 		    g->rround % 2] / (op == COMM_SUM_I64 ? 8 : 4) };
 
 		if (g->away[k].got_n[g->rround % 2] != size)
-			return unequal(g, mine, other, e);
+			return unequal(g, mine, other, g->away[k].leader, e);
 		combine(op, sum, sum_away(g, k, g->rround), n);
 	}
 	return 0;

@@ -254,7 +254,7 @@ region_open(struct comm *c, int unix_fd, size_t size, struct err *e)
 	if (size == SIZE_MAX)
 		return world_end(c, ERR_CALLER, e, "buffers of all groups and "
 		    "channels together: beyond what can be mapped");
-	c->size = (size + 4095) / 4096 * 4096;
+	c->size = size ? (size + 4095) / 4096 * 4096 : 4096;
 	fd = c->local == 0 ? make(c, unix_fd, e) : fetch(c, e);
 	if (fd == -1)
 		return -1;
