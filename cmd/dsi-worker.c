@@ -72,6 +72,8 @@ be_rank(struct args *a, const char *dir, struct err *e)
 struct node {
 	struct launch *launch;
 	unsigned first;			/* rank */
+	unsigned started;
+	atomic_uint ended;
 	atomic_int code;		/* of the first that ended badly; the
 					 * others end because it did */
 	char why[WHY];			/* set before code */
@@ -118,6 +120,7 @@ on_end(void *arg, unsigned rank, int code, const char *why)
 		snprintf(n->why, sizeof(n->why), "%s", why);
 		n->code = code == ERR_CALLER ? ERR_CALLER : ERR_SYSTEM;
 	}
+	n->ended++;
 	wake();
 }
 
@@ -150,6 +153,7 @@ start_node(struct node *n, const struct deploy *d, const char *dir,
 			n->first = r % world;
 		if (launch_rank(n->launch, r % world, fd, NULL, e) == -1)
 			return -1;
+		n->started++;
 	}
 	return 0;
 }
@@ -161,7 +165,7 @@ watch_node(struct node *n)
 	struct pollfd p = { wake_fd, POLLIN, 0 };
 	uint64_t count;
 
-	while (!stopped && !n->code && launch_wait(n->launch, 0) > 0) {
+	while (!stopped && !n->code && n->ended < n->started) {
 		if (poll(&p, 1, -1) == 1)
 			(void)!read(wake_fd, &count, sizeof(count));
 	}
