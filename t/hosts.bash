@@ -34,13 +34,14 @@ hosts_close() {
 	ip netns del "$HOST_B" 2>/dev/null || :
 }
 
-# on a|b COMMAND...: becomes the command, on that host
+# on a|b COMMAND...: becomes the command, on that host, in a process group of
+# its own
 on() {
 	local ns=$HOST_A name=host$1
 	[ "$1" = a ] || ns=$HOST_B
 	shift
 	# shellcheck disable=SC2016 # for the inner shell
-	exec env DSI_MARK="$HOSTS_MARK" ip netns exec "$ns" unshare --uts \
+	exec env DSI_MARK="$HOSTS_MARK" ip netns exec "$ns" setsid unshare --uts \
 	    sh -c 'hostname "$0" && exec "$@"' "$name" "$@" 3>&-
 }
 

@@ -35,7 +35,8 @@ struct input {
 
 /* The next record, without its separator; *p is valid until the next call.
  * The last one need not be ended.  INPUT_NONE: nothing has come yet, and wait
- * was false or end_fd readable.  -1: a read failed, or a record is longer than max. */
+ * was false or end_fd readable.  -1: a read failed, or a record is longer than
+ * max. */
 int input_next(struct input *in, bool wait, const char **p, size_t *n,
     struct err *e);
 void input_free(struct input *in);
