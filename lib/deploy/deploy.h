@@ -165,7 +165,7 @@ struct deploy_rank_plan {
 	unsigned layers;
 	uint64_t weight_bytes;		/* of its files, exact */
 	uint64_t kv_token;		/* bytes a token of its group */
-	uint64_t work_bytes;		/* step buffers, about */
+	uint64_t work_bytes;		/* step buffers */
 	/* Memory with one sequence of max_len, and with max_num_seqs. */
 	uint64_t need_one, need_all;
 	struct deploy_traffic traffic;

@@ -41,6 +41,10 @@ int model_wire(struct comm_wiring *w, const struct arch *a,
     const struct model_opts *o, struct err *e);
 void model_unwire(struct comm_wiring *w);
 
+/* Bytes of a rank's step buffers, without making any; o->par is not used. */
+int model_measure(const struct arch *a, const struct model_opts *o,
+    unsigned threads, size_t *bytes, struct err *e);
+
 /* Loads the rank's files in DIR (dsi-shard(5)), made for this layout; bar may
  * be NULL and counts bytes.  a is copied.  kern_init must have been called. */
 int model_open(struct model **m, const char *dir, const struct arch *a,
