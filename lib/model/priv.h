@@ -60,6 +60,7 @@ struct image {
 	struct store *store;
 	char *p;
 	size_t size;
+	bool mapped;		/* the file itself, else a copy */
 };
 
 /* Activations that linear layers read: float rows and, once a layer asked for
