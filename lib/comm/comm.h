@@ -68,7 +68,7 @@ struct comm_opts {
 	const char *build;		/* dsi_version */
 	uint64_t join_ms;		/* for all to join; 0: 600,000 */
 	uint64_t step_ms;		/* for one exchange; 0: 60,000 */
-	uint64_t alive_ms;		/* silence that means death; 0: 10,000 */
+	uint64_t alive_ms;		/* silence that is death; 0: 10,000 */
 	bool apart;			/* no shared memory: each rank is a host
 					 * of its own (tests) */
 	const char *ifname;		/* interface of the far sockets; NULL:
