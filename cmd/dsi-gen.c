@@ -1,5 +1,6 @@
 /*
- * dsi-gen: prompts on stdin, completions on stdout; one engine for all.
+ * dsi-gen: prompts on stdin, completions on stdout; one engine for all, over
+ * as many ranks as the layout has.
  *
  * Glue around lib/batch; see dsi-gen(1).
  */
@@ -13,20 +14,19 @@
 #include <unistd.h>
 
 #include "batch/batch.h"
+#include "launch/launch.h"
 
 static const char synopsis[] = "[options] MODEL <prompts >completions";
 
 /* A signal handler has no other way to know it. */
 static volatile int stop_fd = -1;
 
-enum { MAX_THREADS = 4096, MAX_SEQS = 1 << 16 };
-
 /* What the command line says; NAN and UINT64_MAX: nothing. */
 struct args {
 	struct batch_opts b;
-	struct engine_opts e;
+	struct deploy d;
 	bool nul, whole;
-	uint64_t max_tokens, top_k, n, threads;
+	uint64_t max_tokens, top_k, n;
 	double temperature, top_p, min_p;
 	double repetition, presence, frequency;
 	bool ignore_eos;
@@ -54,9 +54,8 @@ add_stop(const char *arg, void *dst, struct err *e)
 /* ---- options ---- */
 
 static const char *const thinks[] = { "auto", "show", "hide", "split", NULL };
-static const char *const dtypes[] = { "auto", "bfloat16", "float32", NULL };
 
-enum { SHORT_OPTS = 9, SAMPLE_OPTS = 12, ENGINE_OPTS = 12 };
+enum { SHORT_OPTS = 9, SAMPLE_OPTS = 11 };
 
 static void
 mode_opts(struct opt *t, struct args *a)
@@ -126,51 +125,6 @@ sample_opts(struct opt *t, struct args *a)
 		{ .name = "n", .key = 'n', .type = OPT_U64, .dst = &a->n,
 		  .min = 1, .max = API_MAX_N, .arg = "N",
 		  .help = "completions of each prompt (1)" },
-		{ .name = "max-model-len", .type = OPT_U64,
-		  .dst = &a->e.max_model_len, .arg = "N",
-		  .help = "tokens of context (the model's)" },
-	};
-
-	memcpy(t, v, sizeof(v));
-}
-
-static void
-engine_opts(struct opt *t, struct args *a)
-{
-	const struct opt v[ENGINE_OPTS] = {
-		{ .name = "max-num-seqs", .type = OPT_U64, .min = 1,
-		  .max = MAX_SEQS, .dst = &a->e.max_num_seqs, .arg = "N",
-		  .help = "run at once (256)" },
-		{ .name = "max-num-batched-tokens", .type = OPT_U64, .min = 1,
-		  .max = 1 << 20, .dst = &a->e.max_num_batched_tokens,
-		  .arg = "N", .help = "in one step (2048)" },
-		{ .name = "block-size", .type = OPT_U64,
-		  .dst = &a->e.block_size, .arg = "N",
-		  .help = "tokens in a cache block: 16, 32, 64, 128 (128)" },
-		{ .name = "kv-cache-dtype", .type = OPT_ENUM,
-		  .dst = &a->e.kv_dtype, .choices = dtypes, .arg = "TYPE",
-		  .help = "auto (bfloat16), bfloat16, float32" },
-		{ .name = "dtype", .type = OPT_ENUM, .dst = &a->e.dtype,
-		  .choices = dtypes, .arg = "TYPE",
-		  .help = "of activations: auto (float32), bfloat16, float32" },
-		{ .name = "gpu-memory-utilization", .type = OPT_F64,
-		  .dst = &a->e.memory_utilization, .fmax = 1, .arg = "X",
-		  .help = "part of this machine's memory to use (0.9)" },
-		{ .name = "memory-utilization", .type = OPT_F64, .fmax = 1,
-		  .dst = &a->e.memory_utilization, .hidden = true },
-		{ .name = "num-blocks", .type = OPT_U64,
-		  .dst = &a->e.num_blocks, .max = UINT32_MAX - 1, .arg = "N",
-		  .help = "cache blocks, instead (from memory)" },
-		{ .name = "num-gpu-blocks-override", .type = OPT_U64,
-		  .dst = &a->e.num_blocks, .max = UINT32_MAX - 1,
-		  .hidden = true },
-		{ .name = "enable-prefix-caching", .type = OPT_FLAG,
-		  .dst = &a->e.prefix_caching,
-		  .help = "reuse what prompts have in common (on)" },
-		{ .name = "threads", .type = OPT_U64, .dst = &a->threads,
-		  .max = MAX_THREADS, .arg = "N",
-		  .help = "0: one for each core (0)" },
-		{0}
 	};
 
 	memcpy(t, v, sizeof(v));
@@ -179,11 +133,15 @@ engine_opts(struct opt *t, struct args *a)
 static int
 parse(struct args *a, int *argc, char **argv, struct err *e)
 {
-	struct opt tab[SHORT_OPTS + SAMPLE_OPTS + ENGINE_OPTS];
+	struct opt tab[SHORT_OPTS + SAMPLE_OPTS + DEPLOY_ENGINE_OPTS +
+	    DEPLOY_LAYOUT_OPTS + DEPLOY_SERVE_OPTS + 1];
+	struct opt *t = tab + SHORT_OPTS + SAMPLE_OPTS;
 
 	mode_opts(tab, a);
 	sample_opts(tab + SHORT_OPTS, a);
-	engine_opts(tab + SHORT_OPTS + SAMPLE_OPTS, a);
+	t = deploy_engine_opts(t, &a->d.engine, &a->d.threads);
+	t = deploy_layout_opts(t, &a->d);
+	*deploy_serve_opts(t, &a->d) = (struct opt){0};
 	return opt_parse(tab, prog, synopsis, argc, argv, e);
 }
 
@@ -321,8 +279,8 @@ model_name(const char *path)
 	return strndup(path + i, n - i);
 }
 
-/* The "created" of responses: when the rank files were made, not now.  So the
- * same input gives the same output, byte for byte, resumed or not. */
+/* The "created" of responses: the model's time, not now.  So the same input
+ * gives the same output, byte for byte, resumed or not, in any layout. */
 static int64_t
 made_at(const char *dir)
 {
@@ -330,7 +288,7 @@ made_at(const char *dir)
 	struct stat st;
 	int64_t t = 0;
 
-	io_path(&b, dir, "manifest.json");
+	io_path(&b, dir, "config.json");
 	if (b.p && stat(b.p, &st) == 0)
 		t = st.st_mtim.tv_sec;
 	buf_free(&b);
@@ -338,7 +296,8 @@ made_at(const char *dir)
 }
 
 static int
-finish_opts(struct args *a, struct served *s, struct err *e)
+finish_opts(struct args *a, struct served *s, const char *dir,
+    struct err *e)
 {
 	const char *epoch = getenv("SOURCE_DATE_EPOCH");
 
@@ -348,7 +307,7 @@ finish_opts(struct args *a, struct served *s, struct err *e)
 	if (!a->b.jsonl && !a->b.ids && !s->tok)
 		return err_set(e, ERR_CALLER, "the model has no "
 		    "tokenizer.json: use --ids, or --jsonl with token ids");
-	a->b.created = made_at(a->e.dir);
+	a->b.created = made_at(dir);
 	if (epoch && num_i64(epoch, 0, INT64_MAX, &a->b.created) == -1)
 		return err_set(e, ERR_CALLER, "SOURCE_DATE_EPOCH must be "
 		    "seconds, not '%s'", epoch);
@@ -356,7 +315,7 @@ finish_opts(struct args *a, struct served *s, struct err *e)
 	a->b.think = a->think ? (enum batch_think)(a->think - 1) :
 	    a->b.jsonl ? BATCH_SPLIT : BATCH_SHOW;
 	s->show_think = a->b.think == BATCH_SHOW;
-	a->b.window = 2 * a->e.max_num_seqs;
+	a->b.window = 2 * a->d.engine.max_num_seqs;
 	a->b.in_fd = STDIN_FILENO;
 	a->b.out_fd = STDOUT_FILENO;
 	a->b.progress = a->b.resume || !isatty(STDOUT_FILENO);
@@ -364,34 +323,112 @@ finish_opts(struct args *a, struct served *s, struct err *e)
 	return make_proto(a, &s->api, e);
 }
 
+static void
+rank_line(void *arg, unsigned rank, const char *text)
+{
+	(void)arg;
+	say("rank %u: %s", rank, text);
+}
+
+static void
+waiting(void *arg, unsigned seconds, const char *who)
+{
+	(void)arg;
+	say("still waiting for %s after %u s", who, seconds);
+}
+
+/* The worlds of the layout, and one engine over them. */
+struct worlds {
+	struct lead **lead;		/* [n] */
+	unsigned n;
+	struct engine *all;		/* NULL with one world */
+};
+
+static struct engine *
+engine_of(const struct worlds *w)
+{
+	return w->all ? w->all : lead_engine(w->lead[0]);
+}
+
+static void
+close_worlds(struct worlds *w)
+{
+	engine_close(&w->all);
+	for (unsigned i = 0; w->lead && i < w->n; i++)
+		lead_close(&w->lead[i]);
+	free(w->lead);
+}
+
 static int
-run(struct args *a, const char *model, struct batch_count *count,
+open_worlds(struct worlds *w, const struct deploy *d, const char *dir,
     struct err *e)
 {
-	struct engine *g = NULL;
+	const struct lead_calls calls = { rank_line, waiting, NULL };
+	struct engine **part = mem_new(d->worlds, sizeof(*part), e);
+	int rc = 0;
+
+	w->n = d->worlds;
+	w->lead = mem_new(d->worlds, sizeof(*w->lead), e);
+	if (!part || !w->lead)
+		rc = -1;
+	for (unsigned i = 0; i < w->n && rc == 0; i++) {
+		rc = lead_open(&w->lead[i], d, i, dir, &d->engine, &calls, e);
+		if (rc == 0)
+			part[i] = lead_engine(w->lead[i]);
+	}
+	if (rc == 0 && w->n > 1)
+		rc = engine_join(&w->all, part, w->n, e);
+	free(part);
+	return rc;
+}
+
+/* Rank files, ranks, and an engine over them. */
+static int
+open_model(struct args *a, struct buf *dir, struct worlds *w, struct err *e)
+{
+	struct deploy *d = &a->d;
+	struct bar load;
+	int rc;
+
+	if (deploy_resolve(d, e) == -1)
+		return -1;
+	for (size_t i = 0; i < d->nnotice; i++)
+		say("%s", d->notice[i]);
+	for (unsigned i = 0; i < d->worlds; i++)
+		if (!deploy_is_local(d, i * plan_world(&d->layout)))
+			return err_set(e, ERR_CALLER, "rank 0 of world %u is "
+			    "not on this node: dsi-gen leads every world", i);
+	if (cache_model(dir, d->model, &(struct cache_as){ d->layout,
+	    d->quantize, d->dummy }, note, e) == -1)
+		return -1;
+	d->engine.threads = (unsigned)d->threads;
+	d->engine.host_ranks = d->size > 1 ? deploy_local(d) : 0;
+	bar_start(&load, "load", "B", 0);
+	d->engine.bar = &load;
+	rc = open_worlds(w, d, dir->p, e);
+	bar_end(&load);
+	return rc;
+}
+
+static int
+run(struct args *a, struct batch_count *count, struct err *e)
+{
+	struct worlds w = {0};
+	struct engine *g;
 	struct served s = {0};
 	struct buf dir = {0};
-	char *name = model_name(model);
-	struct bar load;
+	char *name = model_name(a->d.model);
 	int rc = -1;
 
 	if (!name) {
 		err_sys(e, "no memory");
 		goto out;
 	}
-	if (cache_model(&dir, model, note, e) == -1)
+	if (open_model(a, &dir, &w, e) == -1)
 		goto out;
-	a->e.dir = dir.p;
-	a->e.threads = (unsigned)a->threads;
-	bar_start(&load, "load", "B", 0);
-	a->e.bar = &load;
-	rc = engine_open(&g, &a->e, e);
-	bar_end(&load);
-	if (rc == -1)
-		goto out;
-	rc = -1;
+	g = engine_of(&w);
 	if (served_open(&s, dir.p, name, engine_arch(g), engine_max_len(g),
-	    e) == -1 || finish_opts(a, &s, e) == -1)
+	    e) == -1 || finish_opts(a, &s, dir.p, e) == -1)
 		goto out;
 	a->b.stop_fd = catch_stop(e);
 	if (a->b.stop_fd != -1)
@@ -400,7 +437,8 @@ out:
 	api_req_free(&a->b.proto);
 	sample_free(&a->stops);
 	served_close(&s);
-	engine_close(&g);
+	close_worlds(&w);
+	deploy_free(&a->d);
 	buf_free(&dir);
 	free(name);
 	return rc;
@@ -419,15 +457,17 @@ main(int argc, char **argv)
 	int rc;
 
 	prog = "dsi-gen";
-	engine_defaults(&a.e);
+	deploy_init(&a.d);
 	rc = parse(&a, &argc, argv, &e);
 	if (rc == OPT_DONE)
 		return 0;
 	if (rc == -1 || check(&a, &e) == -1)
 		die_err(&e);
-	if (argc != 1)
+	if (argc == 1 && !a.d.model)
+		a.d.model = argv[0];
+	else if (argc != 0 || !a.d.model)
 		die(ERR_CALLER, "usage: dsi-gen %s", synopsis);
-	if (run(&a, argv[0], &count, &e) == -1)
+	if (run(&a, &count, &e) == -1)
 		die_err(&e);
 	if (a.b.jsonl && count.bad)
 		say("%llu of %llu requests failed: see their lines",

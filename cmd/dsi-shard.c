@@ -4,9 +4,9 @@
  * Glue around lib/shard; dsi-shard(1), and dsi-shard(5) for the files.
  */
 #include <stdio.h>
+#include <string.h>
 
-#include "base/base.h"
-#include "shard/shard.h"
+#include "deploy/deploy.h"
 
 static const char synopsis[] =
     "[options] -o OUT MODEL | --verify OUT";
@@ -64,36 +64,21 @@ convert(const struct shard_opts *o)
 }
 
 struct args {
-	uint64_t tp, dp, pp, ep, seed;
-	bool enable_ep, plan;
+	struct deploy d;
+	uint64_t seed;
+	bool plan;
 	const char *out, *verify;
 	int quant, format;
 };
+
+enum { OWN_OPTS = 5 };
 
 static int
 parse(struct args *a, int *argc, char **argv, struct err *e)
 {
 	static const char *const quants[] = { "none", "int8", NULL };
 	static const char *const formats[] = { "auto", "dummy", NULL };
-	const struct opt tab[] = {
-		{ .key = 'o', .name = "output", .type = OPT_STR,
-		  .dst = &a->out, .arg = "OUT",
-		  .help = "directory for the rank files" },
-		{ .name = "tensor-parallel-size", .type = OPT_U64,
-		  .dst = &a->tp, .arg = "N", .min = 1, .max = PLAN_MAX_RANKS,
-		  .help = "ranks that share heads and dense layers (1)" },
-		{ .name = "data-parallel-size", .type = OPT_U64,
-		  .dst = &a->dp, .arg = "N", .min = 1, .max = PLAN_MAX_RANKS,
-		  .help = "groups with requests of their own (1)" },
-		{ .name = "pipeline-parallel-size", .type = OPT_U64,
-		  .dst = &a->pp, .arg = "N", .min = 1, .max = PLAN_MAX_RANKS,
-		  .help = "stages that share the layers (1)" },
-		{ .name = "expert-parallel-size", .type = OPT_U64,
-		  .dst = &a->ep, .arg = "N", .min = 1, .max = PLAN_MAX_RANKS,
-		  .help = "blocks that share the experts (1)" },
-		{ .name = "enable-expert-parallel", .type = OPT_FLAG,
-		  .dst = &a->enable_ep, .help = "as many blocks as tensor "
-		  "times data ranks, if not given" },
+	const struct opt own[OWN_OPTS] = {
 		{ .name = "quantize", .type = OPT_ENUM, .dst = &a->quant,
 		  .choices = quants, .arg = "HOW",
 		  .help = "none: as published (default); int8" },
@@ -107,10 +92,33 @@ parse(struct args *a, int *argc, char **argv, struct err *e)
 		  .help = "only print rank, bytes and path of each file" },
 		{ .name = "verify", .type = OPT_STR, .dst = &a->verify,
 		  .arg = "OUT", .help = "compare OUT with its manifest" },
-		{0}
 	};
+	struct opt tab[1 + DEPLOY_LAYOUT_OPTS + OWN_OPTS + 1] = {
+		{ .key = 'o', .name = "output", .type = OPT_STR,
+		  .dst = &a->out, .arg = "OUT",
+		  .help = "directory for the rank files" },
+	};
+	struct opt *t = deploy_layout_opts(tab + 1, &a->d);
 
+	memcpy(t, own, sizeof(own));
 	return opt_parse(tab, prog, synopsis, argc, argv, e);
+}
+
+/* The layout that the flags and the YAML ask for. */
+static struct layout
+layout(struct args *a, const char *model)
+{
+	struct err e = {0};
+
+	if (shard_peek(model))
+		return (struct layout){ 1, 1, 1, 1 };	/* refused later */
+	a->d.model = model;
+	a->d.load_format = a->format ? DEPLOY_DUMMY : DEPLOY_AUTO;
+	if (deploy_resolve(&a->d, &e) == -1)
+		die_err(&e);
+	for (size_t i = 0; i < a->d.nnotice; i++)
+		say("%s", a->d.notice[i]);
+	return a->d.asked;
 }
 
 static int
@@ -127,13 +135,14 @@ plan(const struct shard_opts *o)
 int
 main(int argc, char **argv)
 {
-	struct args a = { .tp = 1, .dp = 1, .pp = 1 };
+	struct args a = {0};
 	struct shard_done done;
 	struct shard_opts o;
 	struct err e = {0};
 	int rc;
 
 	prog = "dsi-shard";
+	deploy_init(&a.d);
 	rc = parse(&a, &argc, argv, &e);
 	if (rc == -1)
 		die_err(&e);
@@ -143,11 +152,11 @@ main(int argc, char **argv)
 		return verify(a.verify);
 	if (argc != 1 || a.verify || (!a.out && !a.plan))
 		die(ERR_CALLER, "usage: dsi-shard %s", synopsis);
-	if (!a.ep)
-		a.ep = a.enable_ep ? a.tp * a.dp : 1;
 	o = (struct shard_opts){ .model = argv[0], .out = a.out,
-	    .layout = { (unsigned)a.tp, (unsigned)a.dp, (unsigned)a.pp,
-	    (unsigned)a.ep }, .quantize = a.quant ? SHARD_INT8 : SHARD_NONE,
+	    .layout = layout(&a, argv[0]),
+	    .quantize = a.quant ? SHARD_INT8 : SHARD_NONE,
 	    .dummy = a.format == 1, .seed = a.seed, .done = &done };
-	return a.plan ? plan(&o) : convert(&o);
+	rc = a.plan ? plan(&o) : convert(&o);
+	deploy_free(&a.d);
+	return rc;
 }

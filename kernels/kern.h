@@ -95,8 +95,10 @@ struct kern {
 	/* x[i] = exp(x[i] - sub); returns their lanes16 sum (plain adds).
 	 * exp: see kern_expf */
 	float (*exp_sum)(float *x, float sub, size_t n);
-	/* y = fma(a, x, y) */
-	void (*axpy)(float *y, float a, const float *x, size_t n);
+	/* z += a * x in units of 2^-32: the product is exact, then limited to
+	 * +-2^50 units (NaN counts as +2^50) and rounded, ties to even.
+	 * Sums of integers don't depend on their order. */
+	void (*fix_axpy)(int64_t *z, float a, const float *x, size_t n);
 	/* y *= a */
 	void (*scale)(float *y, float a, size_t n);
 	/* y += x */

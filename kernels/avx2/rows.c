@@ -2,6 +2,7 @@
  * rows (AVX2): what happens to one row of floats between the products.
  */
 #include <math.h>
+#include <string.h>
 
 #include "avx2/avx2.h"
 #include "avx2/vec.h"
@@ -149,17 +150,42 @@ exp_sum(float *x, float sub, size_t n)
 	return fold16(lo, hi);
 }
 
-static void
-axpy(float *y, float a, const float *x, size_t n)
+/* Adding 1.5 * 2^52 to a double below 2^51 leaves its rounded value in the
+ * lower bits: the conversion that AVX2 does not have. */
+static __m256i
+fix4(__m256d va, const float *x)
 {
-	const __m256 va = _mm256_set1_ps(a);
+	const __m256d most = _mm256_set1_pd(0x1p50);
+	const __m256d magic = _mm256_set1_pd(0x1.8p52);
+	__m256d v = _mm256_mul_pd(_mm256_mul_pd(va,
+	    _mm256_cvtps_pd(_mm_loadu_ps(x))), _mm256_set1_pd(0x1p32));
+
+	v = _mm256_min_pd(v, most);		/* NaN gives the second */
+	v = _mm256_max_pd(v, _mm256_set1_pd(-0x1p50));
+	return _mm256_sub_epi64(_mm256_castpd_si256(_mm256_add_pd(v, magic)),
+	    _mm256_castpd_si256(magic));
+}
+
+static void
+fix_axpy(int64_t *z, float a, const float *x, size_t n)
+{
+	const __m256d va = _mm256_set1_pd((double)a);
+	float last[4] = { 0 };
+	int64_t sum[4];
 	size_t i = 0;
 
-	for (; i + VEC <= n; i += VEC)
-		_mm256_storeu_ps(y + i, _mm256_fmadd_ps(va,
-		    _mm256_loadu_ps(x + i), _mm256_loadu_ps(y + i)));
-	for (; i < n; i++)
-		y[i] = fmaf(a, x[i], y[i]);
+	for (; i + 4 <= n; i += 4) {
+		__m256i *at = (__m256i *)(void *)(z + i);
+
+		_mm256_storeu_si256(at, _mm256_add_epi64(
+		    _mm256_loadu_si256(at), fix4(va, x + i)));
+	}
+	if (i == n)
+		return;
+	memcpy(last, x + i, (n - i) * sizeof *x);
+	_mm256_storeu_si256((__m256i *)(void *)sum, fix4(va, last));
+	for (size_t j = 0; i + j < n; j++)
+		z[i + j] += sum[j];
 }
 
 static void
@@ -183,7 +209,7 @@ avx2_rows(struct kern *k)
 	k->silu_mul = silu_mul;
 	k->max = max;
 	k->exp_sum = exp_sum;
-	k->axpy = axpy;
+	k->fix_axpy = fix_axpy;
 	k->scale = scale;
 	k->add = add;
 }

@@ -60,10 +60,17 @@ exp_sum(float *x, float sub, size_t n)
 }
 
 static void
-axpy(float *y, float a, const float *x, size_t n)
+fix_axpy(int64_t *z, float a, const float *x, size_t n)
 {
-	for (size_t i = 0; i < n; i++)
-		y[i] = fmaf(a, x[i], y[i]);
+	const double most = 0x1p50;
+
+	for (size_t i = 0; i < n; i++) {
+		double v = (double)a * (double)x[i] * 0x1p32;
+
+		v = v < most ? v : most;	/* NaN, too */
+		v = v > -most ? v : -most;
+		z[i] += (int64_t)rint(v);
+	}
 }
 
 static void
@@ -87,7 +94,7 @@ ref_rows(struct kern *k)
 	k->silu_mul = silu_mul;
 	k->max = max;
 	k->exp_sum = exp_sum;
-	k->axpy = axpy;
+	k->fix_axpy = fix_axpy;
 	k->scale = scale;
 	k->add = add;
 }

@@ -81,6 +81,13 @@ int num_f64(const char *s, double *out);	/* finite; all of s */
 /* Bytes: digits, then optional K M G T (1024) with optional iB or B. */
 int num_bytes(const char *s, uint64_t *out);
 
+/* ---- near.c: the word that was probably meant ---- */
+
+/* Letters to add, drop or change between a and b. */
+unsigned near_edits(const char *a, size_t na, const char *b, size_t nb);
+/* So few that a is a typing error for b, or a begins b. */
+bool near_enough(const char *a, size_t na, const char *b, size_t nb);
+
 /* ---- utf8.c ---- */
 
 /* Length 1..4 of the valid sequence at p (RFC 3629: no overlong forms, no

@@ -288,9 +288,40 @@ version(const struct parse *p)
 
 /* ---- parsing ---- */
 
+/* The long name nearest to s[0..n), or NULL. */
+static const char *
+nearest(const struct opt *tab, const char *s, size_t n)
+{
+	const char *best = NULL;
+	char typed[NAME_MAX_LEN];
+	unsigned least = UINT32_MAX;
+
+	if (n >= sizeof(typed))
+		return NULL;
+	for (size_t i = 0; i < n; i++)
+		typed[i] = s[i] == '_' ? '-' : s[i];
+	for (const struct opt *o = tab; !is_end(o); o++) {
+		size_t m = o->name ? strlen(o->name) : 0;
+		unsigned d = near_edits(typed, n, o->name ? o->name : "", m);
+
+		if (m && !o->hidden && d < least &&
+		    near_enough(typed, n, o->name, m)) {
+			best = o->name;
+			least = d;
+		}
+	}
+	return best;
+}
+
 static int
 unknown(const struct parse *p, const char *word, size_t n)
 {
+	const char *near = n > 2 ? nearest(p->tab, word + 2, n - 2) : NULL;
+
+	if (near)
+		return err_set(p->e, ERR_CALLER, "no option %.*s; there is "
+		    "--%s, and %s --help lists all", (int)n, word, near,
+		    p->prog);
 	return err_set(p->e, ERR_CALLER,
 	    "no option %.*s; %s --help lists them", (int)n, word, p->prog);
 }

@@ -10,6 +10,7 @@
 
 #include "api/api.h"
 #include "complete/complete.h"
+#include "shard/shard.h"
 
 /* ---- input.c: records from a descriptor ---- */
 
@@ -40,11 +41,19 @@ void input_free(struct input *in);
 
 /* ---- cache.c: rank files of a model directory ---- */
 
+/* How a model is to be sharded. */
+struct cache_as {
+	struct layout layout;
+	enum shard_quant quantize;
+	bool dummy;			/* random weights, by config.json */
+};
+
 /* The directory of rank files for model, in out (yours).  A directory of rank
- * files is its own; a model directory is sharded into $DSI_CACHE (default
- * $XDG_CACHE_HOME/dsi, else ~/.cache/dsi) when it is first seen, or when its
- * files have changed.  note tells what takes time. */
-int cache_model(struct buf *out, const char *model,
+ * files is its own and must have that layout; a model directory (for dummy
+ * also a config.json) is sharded into $DSI_CACHE (default $XDG_CACHE_HOME/dsi,
+ * else ~/.cache/dsi) when it is first seen, or when its files have changed.
+ * note tells what takes time. */
+int cache_model(struct buf *out, const char *model, const struct cache_as *as,
     void (*note)(const char *text), struct err *e);
 
 /* ---- resume.c: the output of an earlier run ---- */

@@ -57,8 +57,34 @@ by_name(const struct dirent **a, const struct dirent **b)
 	return strcmp((*a)->d_name, (*b)->d_name);
 }
 
+static void
+put_as(struct buf *b, const struct cache_as *as)
+{
+	const struct layout *l = &as->layout;
+
+	buf_printf(b, "tp%u dp%u pp%u ep%u quantize %d dummy %d\n", l->tp,
+	    l->dp, l->pp, l->ep, (int)as->quantize, as->dummy);
+}
+
+/* A config.json alone. */
 static int
-make_key(const char *real, char key[65], struct err *e)
+file_key(const char *real, const struct cache_as *as, char key[65],
+    struct err *e)
+{
+	struct buf b = {0};
+	int rc = -1;
+
+	buf_printf(&b, "%s %s\n", dsi_version, real);
+	put_as(&b, as);
+	if (list_file(AT_FDCWD, real, &b) && buf_ok(&b, e) == 0)
+		rc = sha256_mem(b.p, b.n, key, e);
+	buf_free(&b);
+	return rc;
+}
+
+static int
+make_key(const char *real, const struct cache_as *as, char key[65],
+    struct err *e)
 {
 	struct dirent **d = NULL;
 	struct buf b = {0};
@@ -71,6 +97,7 @@ make_key(const char *real, char key[65], struct err *e)
 		goto out;
 	}
 	buf_printf(&b, "%s %s\n", dsi_version, real);
+	put_as(&b, as);
 	for (int i = 0; i < n; i++) {
 		if (d[i]->d_name[0] != '.' && list_file(fd, d[i]->d_name, &b))
 			buf_putc(&b, '\n');
@@ -129,12 +156,12 @@ is_complete(const char *dir)
 }
 
 static int
-fill(const char *model, const char *dir, void (*note)(const char *),
-    struct err *e)
+fill(const char *model, const char *dir, const struct cache_as *as,
+    void (*note)(const char *), struct err *e)
 {
 	struct shard_opts o = {
-		.model = model, .out = dir,
-		.layout = { .tp = 1, .dp = 1, .pp = 1, .ep = 1 },
+		.model = model, .out = dir, .layout = as->layout,
+		.quantize = as->quantize, .dummy = as->dummy,
 	};
 	struct buf text = {0};
 	int fd, rc = 0;
@@ -153,36 +180,63 @@ fill(const char *model, const char *dir, void (*note)(const char *),
 	return rc;
 }
 
+static bool
+is_file(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 static int
 from_model(struct buf *out, const char *model, const char *real,
-    void (*note)(const char *), struct err *e)
+    const struct cache_as *as, void (*note)(const char *), struct err *e)
 {
 	const char *base = strrchr(real, '/');
 	char key[65];
 
-	if (make_key(real, key, e) == -1 || cache_root(out, e) == -1 ||
+	if ((is_file(real) ? file_key(real, as, key, e) :
+	    make_key(real, as, key, e)) == -1 || cache_root(out, e) == -1 ||
 	    io_mkdirs(out->p, e) == -1)
 		return -1;
 	buf_printf(out, "/%.80s-%.*s", base && base[1] ? base + 1 : "model",
 	    KEY, key);
 	if (buf_ok(out, e) == -1)
 		return -1;
-	return is_complete(out->p) ? 0 : fill(model, out->p, note, e);
+	return is_complete(out->p) ? 0 : fill(model, out->p, as, note, e);
+}
+
+static int
+ready_made(struct buf *out, const char *dir, const struct cache_as *as,
+    struct err *e)
+{
+	const struct layout *w = &as->layout;
+	struct shard_manifest *m;
+	struct layout l;
+
+	if (shard_open_manifest(&m, dir, e) == -1)
+		return -1;
+	l = m->layout;
+	shard_close_manifest(&m);
+	if (memcmp(&l, w, sizeof(l)) != 0)
+		return err_set(e, ERR_CALLER, "%s: made for tensor %u, data "
+		    "%u, pipeline %u, expert %u; asked for %u, %u, %u, %u",
+		    dir, l.tp, l.dp, l.pp, l.ep, w->tp, w->dp, w->pp, w->ep);
+	buf_puts(out, dir);
+	return buf_ok(out, e);
 }
 
 int
-cache_model(struct buf *out, const char *model, void (*note)(const char *),
-    struct err *e)
+cache_model(struct buf *out, const char *model, const struct cache_as *as,
+    void (*note)(const char *), struct err *e)
 {
 	struct buf config = {0};
 	char *real = NULL;
 	int rc = -1;
 
 	buf_clear(out);
-	if (shard_peek(model)) {
-		buf_puts(out, model);
-		return buf_ok(out, e);
-	}
+	if (shard_peek(model))
+		return ready_made(out, model, as, e);
 	io_path(&config, model, "config.json");
 	if (buf_ok(&config, e) == -1)
 		goto out;
@@ -193,12 +247,12 @@ cache_model(struct buf *out, const char *model, void (*note)(const char *),
 			e->code = ERR_CALLER;
 		goto out;
 	}
-	if (access(config.p, F_OK) == -1) {
+	if (access(config.p, F_OK) == -1 && !(as->dummy && is_file(real))) {
 		err_set(e, ERR_CALLER, "%s has neither a config.json (a "
 		    "model) nor a manifest.json (rank files)", model);
 		goto out;
 	}
-	rc = from_model(out, model, real, note, e);
+	rc = from_model(out, model, real, as, note, e);
 out:
 	free(real);
 	buf_free(&config);

@@ -37,7 +37,8 @@ group_limit(const char *path)
 }
 
 int
-memory_budget(double utilization, uint64_t *bytes, struct err *e)
+memory_budget(double utilization, unsigned ranks, uint64_t *bytes,
+    struct err *e)
 {
 	struct buf b = { 0 };
 	uint64_t total, avail, limit, want;
@@ -55,6 +56,6 @@ memory_budget(double utilization, uint64_t *bytes, struct err *e)
 	if (limit < total)
 		total = limit;
 	want = (uint64_t)((double)total * utilization);
-	*bytes = want < avail ? want : avail;
+	*bytes = (want < avail ? want : avail) / ranks;
 	return 0;
 }

@@ -50,32 +50,42 @@ pick_kernels(struct err *e)
 	return 0;
 }
 
+/* The manifest: the layout, and what there is to load. */
 static int
-check_world(const char *dir, struct bar *bar, struct err *e)
+read_manifest(struct engine *g, struct err *e)
 {
+	const struct engine_link *link = g->o.link;
+	unsigned rank = link ? link->comm.rank : 0, world;
 	struct shard_manifest *mf;
-	size_t i;
 	int ret = 0;
+	size_t i;
 
-	if (shard_open_manifest(&mf, dir, e) == -1)
+	if (shard_open_manifest(&mf, g->o.dir, e) == -1)
 		return -1;
-	if (mf->layout.tp * mf->layout.dp * mf->layout.pp != 1)
-		ret = err_set(e, ERR_CALLER, "%s: made for %u ranks; this "
-		    "command runs one: shard the model again without layout "
-		    "flags", dir,
-		    mf->layout.tp * mf->layout.dp * mf->layout.pp);
-	for (i = 0; bar && i < mf->nfile; i++)
-		if (mf->file[i].rank == 0)
-			bar->total += mf->file[i].bytes;
+	g->layout = mf->layout;
+	g->conversion = mf->conversion;
+	mf->conversion = NULL;
+	world = plan_world(&mf->layout);
+	if (world > 1 && link == NULL)
+		ret = err_set(e, ERR_CALLER, "%s: made for %u ranks, and this "
+		    "is one alone", g->o.dir, world);
+	else if (rank >= world)
+		ret = err_set(e, ERR_CALLER, "%s: made for ranks 0 to %u; "
+		    "there is no rank %u", g->o.dir, world - 1, rank);
+	for (i = 0; g->o.bar && i < mf->nfile; i++)
+		if (mf->file[i].rank == (int)rank)
+			g->o.bar->total += mf->file[i].bytes;
 	shard_close_manifest(&mf);
 	return ret;
 }
 
-static int
-load_model(struct engine *g, struct err *e)
+static struct model_opts
+model_options(const struct engine *g)
 {
 	struct model_opts mo = {
 		.par = g->par,
+		.layout = g->layout,
+		.rank = g->o.link ? g->o.link->comm.rank : 0,
 		.max_rows = g->o.max_num_batched_tokens,
 		.block_size = g->o.block_size,
 		.kv_f32 = g->o.kv_dtype == ENGINE_F32,
@@ -86,7 +96,43 @@ load_model(struct engine *g, struct err *e)
 	 * of logits would have no room for their norms. */
 	if (mo.max_rows < LOGIT_ROWS)
 		mo.max_rows = LOGIT_ROWS;
-	return model_open(&g->m, g->o.dir, &g->a, &mo, g->o.bar, e);
+	return mo;
+}
+
+/* Ranks that share this host. */
+static unsigned
+neighbours(const struct engine *g)
+{
+	if (g->o.host_ranks)
+		return g->o.host_ranks;
+	return g->comm ? comm_local(g->comm) : 1;
+}
+
+static int
+open_pool(struct engine *g, struct err *e)
+{
+	unsigned n = g->o.threads, cpus = (unsigned)par_default_threads();
+
+	if (n == 0)
+		n = cpus / neighbours(g);
+	return par_open(&g->par, n ? n : 1, e);
+}
+
+static int
+load_model(struct engine *g, struct err *e)
+{
+	struct model_opts mo = model_options(g);
+
+	if (g->o.link && world_open(g, &mo, e) == -1)
+		return -1;
+	if (open_pool(g, e) == -1)
+		return -1;
+	mo.par = g->par;
+	if (model_open(&g->m, g->o.dir, &g->a, &mo, g->o.bar, e) == -1)
+		return -1;
+	if (g->comm)
+		model_join(g->m, g->comm);
+	return 0;
 }
 
 /* The number of KV blocks: what memory gives, but no more than all sequences
@@ -99,7 +145,8 @@ count_blocks(struct engine *g, uint64_t *n, struct err *e)
 
 	if ((*n = g->o.num_blocks) != 0)
 		return 0;
-	if (memory_budget(g->o.memory_utilization, &bytes, e) == -1)
+	if (memory_budget(g->o.memory_utilization, neighbours(g), &bytes,
+		e) == -1)
 		return -1;
 	used = model_work_bytes(g->m);	/* the weights are there already */
 	*n = bytes > used ? (bytes - used) / each : 0;
@@ -109,6 +156,18 @@ count_blocks(struct engine *g, uint64_t *n, struct err *e)
 	if (*n > most)
 		*n = most;
 	return 0;
+}
+
+/* All ranks have loaded, and then have as many blocks. */
+static int
+agree_blocks(struct engine *g, uint64_t *n, struct err *e)
+{
+	uint64_t loaded = 0;
+
+	if (world_least(g, &loaded, e) == -1 ||
+	    count_blocks(g, n, e) == -1)
+		return -1;
+	return world_least(g, n, e);
 }
 
 /* The longest sequence that the blocks can hold, or the model's maximum. */
@@ -130,47 +189,83 @@ fit_length(struct engine *g, uint64_t blocks, struct err *e)
 }
 
 static int
-make_cache(struct engine *g, struct err *e)
+make_groups(struct engine *g, uint64_t blocks, struct err *e)
 {
 	struct sched_opts so = {
 		.max_seqs = g->o.max_num_seqs,
 		.max_tokens = g->o.max_num_batched_tokens,
+		.max_len = g->max_len,
+		.depth = g->layout.pp,
 		.prefix_caching = g->o.prefix_caching,
 	};
-	uint64_t blocks;
+	unsigned d;
 
+	g->group = mem_new(g->layout.dp, sizeof *g->group, e);
+	if (g->group == NULL)
+		return -1;
+	for (d = 0; d < g->layout.dp; d++)
+		if (kv_open(&g->group[d].kv, blocks, g->o.block_size,
+			e) == -1 ||
+		    sched_open(&g->group[d].sched, &so, g->group[d].kv,
+			e) == -1)
+			return -1;
+	return 0;
+}
+
+static int
+set_length(struct engine *g, struct err *e)
+{
 	g->max_len = g->o.max_model_len ? g->o.max_model_len : g->a.max_pos;
 	if (g->max_len > g->a.max_pos)
 		return err_set(e, ERR_CALLER,
 		    "--max-model-len %zu is more than the model's "
 		    "max_position_embeddings, %u", g->max_len, g->a.max_pos);
-	if (count_blocks(g, &blocks, e) == -1 ||
-	    fit_length(g, blocks, e) == -1 ||
-	    model_cache(g->m, blocks, e) == -1 ||
-	    kv_open(&g->kv, blocks, g->o.block_size, e) == -1)
+	return 0;
+}
+
+static bool
+is_lead(const struct engine *g)
+{
+	return !g->comm || comm_rank(g->comm) == 0;
+}
+
+static int
+make_cache(struct engine *g, struct err *e)
+{
+	if (agree_blocks(g, &g->nblock, e) == -1 ||
+	    fit_length(g, g->nblock, e) == -1 ||
+	    model_cache(g->m, g->nblock, e) == -1)
 		return -1;
-	so.max_len = g->max_len;
-	return sched_open(&g->sched, &so, g->kv, e);
+	return is_lead(g) ? make_groups(g, g->nblock, e) : 0;
 }
 
 static int
 make_scratch(struct engine *g, struct err *e)
 {
+	unsigned i;
 	size_t n;
 
+	if (!is_lead(g))
+		return 0;
 	if (!mul_ok(LOGIT_ROWS, g->a.vocab, &n))
 		return err_set(e, ERR_SYSTEM, "no memory");
 	g->logits = mem_new(n, sizeof *g->logits, e);
 	g->scratch = mem_new(par_threads(g->par), sizeof *g->scratch, e);
-	return g->logits && g->scratch ? 0 : -1;
+	g->flight = mem_new(g->layout.pp, sizeof *g->flight, e);
+	if (!g->logits || !g->scratch || !g->flight)
+		return -1;
+	for (i = 0; i < g->layout.pp; i++) {
+		g->flight[i].has = mem_new(g->layout.dp, sizeof(bool), e);
+		if (!g->flight[i].has)
+			return -1;
+	}
+	return 0;
 }
 
 int
 engine_open(struct engine **gp, const struct engine_opts *o, struct err *e)
 {
 	struct engine *g = mem_new(1, sizeof *g, e);
-	unsigned threads = o->threads ? o->threads :
-	    (unsigned)par_default_threads();
 
 	*gp = g;
 	if (g == NULL)
@@ -178,11 +273,11 @@ engine_open(struct engine **gp, const struct engine_opts *o, struct err *e)
 	g->o = *o;
 	g->next_id = 1;
 	if (check_opts(o, e) == -1 || pick_kernels(e) == -1 ||
-	    check_world(o->dir, o->bar, e) == -1 ||
-	    arch_load(&g->a, o->dir, e) == -1 ||
-	    par_open(&g->par, threads, e) == -1 ||
-	    load_model(g, e) == -1 || make_cache(g, e) == -1 ||
-	    make_scratch(g, e) == -1) {
+	    read_manifest(g, e) == -1 || arch_load(&g->a, o->dir, e) == -1 ||
+	    set_length(g, e) == -1 || load_model(g, e) == -1 ||
+	    make_cache(g, e) == -1 || make_scratch(g, e) == -1) {
+		if (g->comm)
+			comm_fail(g->comm, e->msg);
 		engine_close(gp);
 		return -1;
 	}
@@ -190,15 +285,36 @@ engine_open(struct engine **gp, const struct engine_opts *o, struct err *e)
 }
 
 static void
-close_sched(struct engine *g)
+close_groups(struct engine *g)
 {
+	unsigned d;
 	struct seq *q;
 
-	while ((q = sched_any(g->sched)) != NULL) {
-		sched_remove(g->sched, q->id);
-		engine_seq_free(q);
+	for (d = 0; g->group && d < g->layout.dp; d++) {
+		struct group *gr = &g->group[d];
+
+		while (gr->sched && (q = sched_any(gr->sched)) != NULL) {
+			sched_remove(gr->sched, q->id);
+			engine_seq_free(q);
+		}
+		if (gr->sched)
+			sched_close(&gr->sched);
+		kv_close(&gr->kv);
 	}
-	sched_close(&g->sched);
+	free(g->group);
+}
+
+static void
+close_flights(struct engine *g)
+{
+	unsigned i;
+
+	for (i = 0; g->flight && i < g->layout.pp; i++) {
+		free(g->flight[i].out);
+		free(g->flight[i].job);
+		free(g->flight[i].has);
+	}
+	free(g->flight);
 }
 
 void
@@ -210,24 +326,34 @@ engine_close(struct engine **gp)
 
 	if (g == NULL)
 		return;
-	if (g->sched)
-		close_sched(g);
+	if (g->many)
+		many_close(g->many);
+	world_close(g);
+	close_groups(g);
 	while ((q = g->dead) != NULL) {
 		g->dead = q->next_dead;
 		engine_seq_free(q);
 	}
-	kv_close(&g->kv);
+	close_flights(g);
 	model_close(&g->m);
 	for (i = 0; g->scratch && i < par_threads(g->par); i++)
 		sample_scratch_free(&g->scratch[i]);
 	par_close(g->par);
+	free(g->conversion);
 	free(g->scratch);
 	free(g->logits);
 	free(g->part);
-	free(g->out);
-	free(g->job);
+	free(g->quit);
+	free(g->outs);
+	free(g->msg);
 	free(g);
 	*gp = NULL;
+}
+
+struct comm *
+engine_comm(const struct engine *g)
+{
+	return g->comm;
 }
 
 const struct arch *
@@ -245,7 +371,7 @@ engine_max_len(const struct engine *g)
 uint64_t
 engine_blocks(const struct engine *g)
 {
-	return kv_blocks(g->kv);
+	return g->nblock;
 }
 
 const struct engine_opts *
@@ -257,10 +383,21 @@ engine_options(const struct engine *g)
 void
 engine_stats(const struct engine *g, struct engine_stats *st)
 {
+	unsigned d;
+
+	if (g->many) {
+		many_stats(g->many, st);
+		return;
+	}
 	*st = g->st;
-	st->running = sched_running(g->sched);
-	st->waiting = sched_waiting(g->sched);
-	st->blocks = kv_blocks(g->kv);
-	st->blocks_used = st->blocks - kv_free_blocks(g->kv);
-	st->preemptions = sched_preemptions(g->sched);
+	for (d = 0; d < g->layout.dp; d++) {
+		const struct group *gr = &g->group[d];
+
+		st->running += sched_running(gr->sched);
+		st->waiting += sched_waiting(gr->sched);
+		st->blocks += kv_blocks(gr->kv);
+		st->blocks_used += kv_blocks(gr->kv) -
+		    kv_free_blocks(gr->kv);
+		st->preemptions += sched_preemptions(gr->sched);
+	}
 }

@@ -1,9 +1,11 @@
 /*
  * step: sequences in, a step, tokens out.
  *
- * After the model ran, every row whose logits someone wants becomes a job: a
- * prompt token's logprob, or the draw of the next token.  Jobs are independent
- * of each other and of their order, so threads share them freely.
+ * A step is planned and sent off as a flight: every row whose logits someone
+ * wants becomes a job, a prompt token's logprob or the draw of the next token.
+ * When its logits are there the flight lands.  Jobs are independent of each
+ * other and of their order, so threads share them freely.  With pipeline
+ * stages as many flights are under way, and the oldest lands.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -116,15 +118,54 @@ salt_of(const char *s)
 	return s ? h : 0;
 }
 
+static struct sched *
+sched_of(const struct engine *g, const struct seq *q)
+{
+	return g->group[q->dp].sched;
+}
+
+static struct seq *
+find_seq(const struct engine *g, uint64_t id)
+{
+	struct seq *q = NULL;
+	unsigned d;
+
+	for (d = 0; d < g->layout.dp && !q; d++)
+		q = sched_user(g->group[d].sched, id);
+	return q;
+}
+
+/* The DP group with the fewest sequences, the first of them. */
+static unsigned
+idlest(const struct engine *g)
+{
+	size_t least = SIZE_MAX;
+	unsigned d, best = 0;
+
+	for (d = 0; d < g->layout.dp; d++) {
+		const struct sched *s = g->group[d].sched;
+		size_t n = sched_running(s) + sched_waiting(s);
+
+		if (n < least) {
+			least = n;
+			best = d;
+		}
+	}
+	return best;
+}
+
 int
 engine_add(struct engine *g, const struct engine_seq *s, uint64_t *id,
     struct err *e)
 {
 	struct seq *q;
 
+	if (g->many)
+		return many_add(g->many, s, id, e);
 	if (check_seq(g, s, e) == -1 || (q = seq_new(g, s, e)) == NULL)
 		return -1;
-	if (sched_add(g->sched, q->id, s->ids, s->n, s->nprompt, s->priority,
+	q->dp = idlest(g);
+	if (sched_add(sched_of(g, q), q->id, s->ids, s->n, s->nprompt, s->priority,
 		salt_of(s->cache_salt), wants_plp(q), q, e) == -1) {
 		engine_seq_free(q);
 		return -1;
@@ -138,7 +179,7 @@ engine_add(struct engine *g, const struct engine_seq *s, uint64_t *id,
 static void
 bury(struct engine *g, struct seq *q)
 {
-	sched_remove(g->sched, q->id);
+	sched_remove(sched_of(g, q), q->id);
 	q->next_dead = g->dead;
 	g->dead = q;
 }
@@ -157,28 +198,32 @@ free_dead(struct engine *g)
 void
 engine_abort(struct engine *g, uint64_t id)
 {
-	struct seq *q = sched_user(g->sched, id);
+	struct seq *q = g->many ? NULL : find_seq(g, id);
 
-	if (q)
+	if (g->many)
+		many_abort(g->many, id);
+	if (q && sched_busy(sched_of(g, q), id))
+		q->aborted = true;	/* buried when it lands */
+	else if (q)
 		bury(g, q);
 }
 
 /* ---- jobs ---- */
 
 static int
-add_job(struct engine *g, const struct sched_part *p, uint32_t row,
+add_job(struct flight *f, const struct sched_part *p, uint32_t row,
     size_t place, struct err *e)
 {
 	struct job *j;
 
-	if (mem_grow(&g->job, &g->capjob, g->njob + 1, sizeof *j, e) == -1)
+	if (mem_grow(&f->job, &f->capjob, f->njob + 1, sizeof *j, e) == -1)
 		return -1;
-	j = &g->job[g->njob++];
+	j = &f->job[f->njob++];
 	memset(j, 0, sizeof *j);
 	j->q = p->user;
 	j->row = row;
 	j->place = place;
-	j->out = g->nout - 1;
+	j->out = f->nout - 1;
 	j->ids = p->ids;
 	j->len = p->len;
 	return 0;
@@ -186,23 +231,23 @@ add_job(struct engine *g, const struct sched_part *p, uint32_t row,
 
 /* The output of one part, and its jobs; row0 is its first row. */
 static int
-part_jobs(struct engine *g, const struct sched_part *p, uint32_t row0,
+part_jobs(struct flight *f, const struct sched_part *p, uint32_t row0,
     struct err *e)
 {
 	struct seq *q = p->user;
 	struct engine_out *o;
 	size_t i;
 
-	if (mem_grow(&g->out, &g->capout, g->nout + 1, sizeof *o, e) == -1)
+	if (mem_grow(&f->out, &f->capout, f->nout + 1, sizeof *o, e) == -1)
 		return -1;
-	o = &g->out[g->nout++];
+	o = &f->out[f->nout++];
 	*o = (struct engine_out){ .id = p->id, .token = -1, .stop_id = -1,
 		.ncached = p->ncached };
 	if (wants_plp(q)) {
 		o->prompt0 = q->plp_next;
 		for (i = p->pos; i < p->pos + p->n && i + 1 < q->nprompt; i++)
 			if (i + 1 == q->plp_next) {
-				if (add_job(g, p, row0 + (i - p->pos), i + 1,
+				if (add_job(f, p, row0 + (i - p->pos), i + 1,
 					e) == -1)
 					return -1;
 				q->plp_next++;
@@ -213,7 +258,7 @@ part_jobs(struct engine *g, const struct sched_part *p, uint32_t row0,
 	if (p->sample && q->params.max_tokens == 0)
 		o->finish = ENGINE_LENGTH;
 	else if (p->sample)
-		return add_job(g, p, row0 + p->n - 1, 0, e);
+		return add_job(f, p, row0 + p->n - 1, 0, e);
 	return 0;
 }
 
@@ -240,16 +285,22 @@ draw(struct engine *g, struct job *j, struct sample_scratch **s)
 		    p->logprobs, &j->err);
 }
 
+static size_t
+jobs_now(const struct engine *g)
+{
+	size_t n = g->landing->njob - g->job0;
+
+	return n < LOGIT_ROWS ? n : LOGIT_ROWS;
+}
+
 static void
 run_jobs(void *arg, unsigned thread, unsigned nthreads)
 {
 	struct engine *g = arg;
-	size_t n = g->njob - g->job0, i;
+	size_t n = jobs_now(g), i;
 
-	if (n > LOGIT_ROWS)
-		n = LOGIT_ROWS;
 	for (i = thread; i < n; i += nthreads) {
-		struct job *j = &g->job[g->job0 + i];
+		struct job *j = &g->landing->job[g->job0 + i];
 
 		j->logits = g->logits + i * g->a.vocab;
 		if (j->place)
@@ -262,21 +313,24 @@ run_jobs(void *arg, unsigned thread, unsigned nthreads)
 }
 
 static int
-all_jobs(struct engine *g, struct err *e)
+all_jobs(struct engine *g, struct flight *f, struct err *e)
 {
 	uint32_t row[LOGIT_ROWS];
+	unsigned dp[LOGIT_ROWS];
 	size_t n, i;
 
-	for (g->job0 = 0; g->job0 < g->njob; g->job0 += n) {
-		n = g->njob - g->job0;
-		if (n > LOGIT_ROWS)
-			n = LOGIT_ROWS;
-		for (i = 0; i < n; i++)
-			row[i] = g->job[g->job0 + i].row;
-		model_logits(g->m, row, n, g->logits);
+	g->landing = f;
+	for (g->job0 = 0; g->job0 < f->njob; g->job0 += n) {
+		n = jobs_now(g);
+		for (i = 0; i < n; i++) {
+			row[i] = f->job[g->job0 + i].row;
+			dp[i] = f->job[g->job0 + i].q->dp;
+		}
+		if (model_logits(g->m, row, dp, n, g->logits, e) == -1)
+			return -1;
 		par_run(g->par, run_jobs, g);
 		for (i = 0; i < n; i++) {
-			const struct err *je = &g->job[g->job0 + i].err;
+			const struct err *je = &f->job[g->job0 + i].err;
 
 			if (je->code)
 				return err_set(e, je->code, "%s", je->msg);
@@ -317,9 +371,10 @@ finish_of(const struct engine *g, const struct seq *q, size_t nout,
 }
 
 static int
-take_token(struct engine *g, const struct job *j, struct err *e)
+take_token(struct engine *g, struct flight *f, const struct job *j,
+    struct err *e)
 {
-	struct engine_out *o = &g->out[j->out];
+	struct engine_out *o = &f->out[j->out];
 	struct seq *q = j->q;
 	size_t len = j->len + 1;
 
@@ -332,46 +387,67 @@ take_token(struct engine *g, const struct job *j, struct err *e)
 		return 0;
 	if (q->seen && sample_seen_add(q->seen, j->token, true, e) == -1)
 		return -1;
-	return sched_token(g->sched, q->id, j->token, e);
+	return sched_token(sched_of(g, q), q->id, j->token, e);
 }
 
 static int
-take_all(struct engine *g, struct err *e)
+give_out(struct engine *g, size_t *n, const struct engine_out *o,
+    struct err *e)
 {
-	size_t i;
-
-	sched_done(g->sched);
-	for (i = 0; i < g->njob; i++)
-		if (g->job[i].place == 0 &&
-		    take_token(g, &g->job[i], e) == -1)
-			return -1;
-	for (i = 0; i < g->nout; i++)
-		if (g->out[i].finish != ENGINE_RUNNING)
-			bury(g, sched_user(g->sched, g->out[i].id));
+	if (mem_grow(&g->outs, &g->capouts, *n + 1, sizeof *o, e) == -1)
+		return -1;
+	g->outs[(*n)++] = *o;
 	return 0;
 }
 
 static int
-lay_out(struct engine *g, const struct sched_part *p, size_t np,
-    struct err *e)
+take_all(struct engine *g, struct flight *f, size_t *n, struct err *e)
 {
-	uint32_t row = 0;
+	unsigned d;
 	size_t i;
 
-	g->nout = g->njob = 0;
-	if (mem_grow(&g->part, &g->cappart, np, sizeof *g->part, e) == -1)
+	for (d = 0; d < g->layout.dp; d++)
+		if (f->has[d])
+			sched_done(g->group[d].sched);
+	for (i = 0; i < f->njob; i++)
+		if (f->job[i].place == 0 && !f->job[i].q->aborted &&
+		    take_token(g, f, &f->job[i], e) == -1)
+			return -1;
+	for (i = 0; i < f->nout; i++) {
+		struct seq *q = find_seq(g, f->out[i].id);
+
+		if (!q->aborted && give_out(g, n, &f->out[i], e) == -1)
+			return -1;
+		if (q->aborted || f->out[i].finish != ENGINE_RUNNING)
+			bury(g, q);
+	}
+	return 0;
+}
+
+/* ---- sending off ---- */
+
+/* The parts of one DP group, rows from *row on. */
+static int
+lay_out(struct engine *g, struct flight *f, unsigned dp,
+    const struct sched_part *p, size_t np, uint32_t *row, struct err *e)
+{
+	size_t i;
+
+	if (mem_grow(&g->part, &g->cappart, g->npart + np, sizeof *g->part,
+		e) == -1)
 		return -1;
 	for (i = 0; i < np; i++) {
-		g->part[i] = (struct model_part){
+		g->part[g->npart++] = (struct model_part){
+			.dp = dp,
 			.ids = p[i].ids + p[i].pos,
 			.n = p[i].n,
 			.pos = p[i].pos,
 			.nprompt = p[i].nprompt,
 			.block = p[i].block,
 		};
-		if (part_jobs(g, &p[i], row, e) == -1)
+		if (part_jobs(f, &p[i], *row, e) == -1)
 			return -1;
-		row += p[i].n;
+		*row += p[i].n;
 		if (p[i].first)
 			g->st.cached_tokens += p[i].ncached;
 		if (p[i].pos < p[i].nprompt)
@@ -384,43 +460,101 @@ lay_out(struct engine *g, const struct sched_part *p, size_t np,
 static int
 give_up(struct engine *g, uint64_t id, struct err *e)
 {
-	struct seq *q = sched_user(g->sched, id);
+	struct seq *q = find_seq(g, id);
 
-	if (q == NULL)
+	if (q == NULL || mem_grow(&g->quit, &g->capquit, g->nquit + 1,
+		sizeof *g->quit, e) == -1)
 		return -1;
-	if (mem_grow(&g->out, &g->capout, 1, sizeof *g->out, e) == -1)
-		return -1;
-	g->nout = 1;
-	g->out[0] = (struct engine_out){ .id = id, .token = -1, .stop_id = -1,
-		.finish = ENGINE_LENGTH };
+	g->quit[g->nquit++] = (struct engine_out){ .id = id, .token = -1,
+		.stop_id = -1, .finish = ENGINE_LENGTH };
 	bury(g, q);
 	return 0;
+}
+
+static int
+plan_group(struct engine *g, struct flight *f, unsigned dp, uint32_t *row,
+    struct err *e)
+{
+	const struct sched_part *p;
+	uint64_t stuck;
+	size_t np;
+
+	while (sched_plan(g->group[dp].sched, &p, &np, &stuck, e) == -1)
+		if (stuck == 0 || give_up(g, stuck, e) == -1)
+			return -1;
+	f->has[dp] = np > 0;
+	return lay_out(g, f, dp, p, np, row, e);
+}
+
+/* 1: a step is under way in f; 0: there is nothing that could be. */
+static int
+send_off(struct engine *g, struct flight *f, struct err *e)
+{
+	uint32_t row = 0;
+	unsigned d;
+
+	f->nout = f->njob = g->npart = 0;
+	for (d = 0; d < g->layout.dp; d++)
+		if (plan_group(g, f, d, &row, e) == -1)
+			return -1;
+	if (row == 0)
+		return 0;
+	if (world_tell(g, f, e) == -1 ||
+	    model_step(g->m, g->part, g->npart, e) == -1)
+		return -1;
+	g->st.steps++;
+	return 1;
+}
+
+/* ---- one step ---- */
+
+static int
+land(struct engine *g, size_t *n, struct err *e)
+{
+	struct flight *f = &g->flight[g->oldest];
+
+	if (all_jobs(g, f, e) == -1 || take_all(g, f, n, e) == -1)
+		return -1;
+	g->oldest = (g->oldest + 1) % g->layout.pp;
+	g->nflight--;
+	return 0;
+}
+
+static bool
+has_work(const struct engine *g)
+{
+	unsigned d;
+
+	for (d = 0; d < g->layout.dp; d++)
+		if (sched_running(g->group[d].sched) +
+		    sched_waiting(g->group[d].sched) > 0)
+			return true;
+	return false;
 }
 
 int
 engine_step(struct engine *g, const struct engine_out **outs, size_t *n,
     struct err *e)
 {
-	const struct sched_part *p;
-	uint64_t stuck = 0;
-	size_t np;
+	size_t i;
+	int r = 1;
 
-	*n = g->nout = 0;
+	if (g->many)
+		return many_step(g->many, outs, n, e);
+	*n = g->nquit = 0;
 	free_dead(g);
-	if (sched_plan(g->sched, &p, &np, &stuck, e) == -1) {
-		if (stuck == 0 || give_up(g, stuck, e) == -1)
+	while (g->nflight < g->layout.pp && r == 1) {
+		r = send_off(g, &g->flight[(g->oldest + g->nflight) %
+		    g->layout.pp], e);
+		if (r == -1)
 			return -1;
-	} else if (np == 0) {
-		return 0;
-	} else {
-		if (lay_out(g, p, np, e) == -1)
-			return -1;
-		model_step(g->m, g->part, np);
-		if (all_jobs(g, e) == -1 || take_all(g, e) == -1)
-			return -1;
-		g->st.steps++;
+		g->nflight += r;
 	}
-	*outs = g->out;
-	*n = g->nout;
-	return sched_running(g->sched) + sched_waiting(g->sched) > 0;
+	if (g->nflight && land(g, n, e) == -1)
+		return -1;
+	for (i = 0; i < g->nquit; i++)
+		if (give_out(g, n, &g->quit[i], e) == -1)
+			return -1;
+	*outs = g->outs;
+	return has_work(g);
 }

@@ -79,8 +79,8 @@ put_row(struct model *m, struct layer *l, size_t r)
 		memcpy(to, kv, row_width(m) * sizeof *kv);
 	else
 		kern.to_bf16((uint16_t *)to, kv, row_width(m));
-	for (h = 0; h < a->heads; h++)
-		rotate(m->qh + (r * a->heads + h) * (a->nope + a->rope) +
+	for (h = 0; h < m->heads; h++)
+		rotate(m->qh + (r * m->heads + h) * (a->nope + a->rope) +
 		    a->nope, m->cos + r * half, m->sin + r * half, half);
 }
 
@@ -96,7 +96,7 @@ put_rows(void *arg, unsigned thread, unsigned nthreads)
 	struct pass *p = arg;
 	size_t r, r1;
 
-	par_range(p->m->rows, 1, thread, nthreads, &r, &r1);
+	par_range(p->m->nown, 1, thread, nthreads, &r, &r1);
 	for (; r < r1; r++)
 		put_row(p->m, p->l, r);
 }
@@ -207,7 +207,7 @@ absorbed_row(struct model *m, const struct layer *l, size_t r, unsigned h0,
 
 	for (h = 0; h < nh; h++) {
 		absorb_query(m, l, h0 + h,
-		    m->qh + (r * a->heads + h0 + h) * qd,
+		    m->qh + (r * m->heads + h0 + h) * qd,
 		    s->qlat + h * row_width(m));
 		s->m[h] = -INFINITY;
 		s->l[h] = 0;
@@ -221,7 +221,7 @@ absorbed_row(struct model *m, const struct layer *l, size_t r, unsigned h0,
 
 		kern.scale(o, 1 / s->l[h], a->kv_lora);
 		kvb_nt(m, l, h0 + h, a->nope, a->vdim, o, a->kv_lora, 1,
-		    m->oh + (r * a->heads + h0 + h) * a->vdim, a->vdim);
+		    m->oh + (r * m->heads + h0 + h) * a->vdim, a->vdim);
 	}
 }
 
@@ -238,13 +238,13 @@ absorbed(void *arg, unsigned thread, unsigned nthreads)
 	struct model *m = p->m;
 	size_t t, t1;
 
-	par_range(m->rows * p->split, 1, thread, nthreads, &t, &t1);
+	par_range(m->nown * p->split, 1, thread, nthreads, &t, &t1);
 	for (; t < t1; t++) {
 		size_t r = t / p->split, g = t % p->split;
 
 		if (!row_expanded(m, r))
-			absorbed_row(m, p->l, r, m->a.heads * g / p->split,
-			    m->a.heads * (g + 1) / p->split,
+			absorbed_row(m, p->l, r, m->heads * g / p->split,
+			    m->heads * (g + 1) / p->split,
 			    &m->scratch[thread]);
 	}
 }
@@ -282,11 +282,11 @@ expanded_tile(struct model *m, size_t r, size_t nr, unsigned h, size_t j,
     size_t n, size_t state, struct scratch *s)
 {
 	const struct arch *a = &m->a;
-	size_t qd = a->nope + a->rope, ldq = a->heads * qd, i;
-	size_t ldo = (size_t)a->heads * a->vdim, full = nr;
-	float *o = m->oh + (r * a->heads + h) * a->vdim;
+	size_t qd = a->nope + a->rope, ldq = m->heads * qd, i;
+	size_t ldo = (size_t)m->heads * a->vdim, full = nr;
+	float *o = m->oh + (r * m->heads + h) * a->vdim;
 
-	kern.nt_f32(s->score, KEY_TILE, m->qh + (r * a->heads + h) * qd, ldq,
+	kern.nt_f32(s->score, KEY_TILE, m->qh + (r * m->heads + h) * qd, ldq,
 	    s->key, qd, nr, n, qd);
 	for (i = nr; i-- > 0;) {	/* the last rows see whole tiles */
 		size_t sees = m->row[r + i].pos + 1 - j;
@@ -322,7 +322,7 @@ expanded_head(struct model *m, const struct layer *l, size_t r, size_t nr,
 	for (i = 0; i < nr; i++) {
 		s->m[i] = -INFINITY;
 		s->l[i] = 0;
-		memset(m->oh + ((r + i) * a->heads + h) * a->vdim, 0,
+		memset(m->oh + ((r + i) * m->heads + h) * a->vdim, 0,
 		    a->vdim * sizeof *m->oh);
 	}
 	for (j = 0; j < ctx; j += KEY_TILE) {
@@ -335,7 +335,7 @@ expanded_head(struct model *m, const struct layer *l, size_t r, size_t nr,
 			    i, s);
 	}
 	for (i = 0; i < nr; i++)
-		kern.scale(m->oh + ((r + i) * a->heads + h) * a->vdim,
+		kern.scale(m->oh + ((r + i) * m->heads + h) * a->vdim,
 		    1 / s->l[i], a->vdim);
 }
 
@@ -348,10 +348,10 @@ expanded(void *arg, unsigned thread, unsigned nthreads)
 	size_t r = 0, job = 0, i, n;
 	unsigned h;
 
-	for (i = 0; i < m->npart; r += m->part[i++].n) {
+	for (i = m->part0; i < m->part1; r += m->part[i++].n) {
 		for (n = 0; n < m->part[i].n && row_expanded(m, r + n); n++)
 			;
-		for (h = 0; n && h < m->a.heads; h++)
+		for (h = 0; n && h < m->heads; h++)
 			if (job++ % nthreads == thread)
 				expanded_head(m, p->l, r, n, h,
 				    &m->scratch[thread]);
@@ -371,30 +371,71 @@ queries(struct model *m, struct layer *l)
 	}
 	lin_run(m, &l->q_a, &m->act, m->qa);
 	norm_rows(m, m->qa, m->qa, l->q_norm, l->q_norm_b, a->q_lora,
-	    m->rows);
-	act_set(&m->hact, m->qa, a->q_lora, m->rows, a->q_lora);
+	    m->nown);
+	act_set(&m->hact, m->qa, a->q_lora, m->nown, a->q_lora);
 	lin_run(m, &l->q_b, &m->hact, m->qh);
 }
 
-/* z = attention(y) for all rows */
-void
-attn_run(struct model *m, struct layer *l)
+/* oh = the heads' outputs for the rank's own rows and heads */
+static void
+heads(struct model *m, struct layer *l)
 {
 	const struct arch *a = &m->a;
 	unsigned threads = par_threads(m->o.par);
 	struct pass p = { m, l, 1 };
-	size_t od = (size_t)a->heads * a->vdim;
 
-	act_set(&m->act, m->y, a->hidden, m->rows, a->hidden);
+	act_set(&m->act, m->y + m->own0 * a->hidden, a->hidden, m->nown,
+	    a->hidden);
 	queries(m, l);
 	lin_run(m, &l->kv_a, &m->act, m->kv);
 	par_run(m->o.par, put_rows, &p);
 	/* Few rows: their heads are split, so that no thread is idle. */
-	if (m->rows < 4 * threads)
-		p.split = threads < a->heads ? threads : a->heads;
+	if (m->nown < 4 * threads)
+		p.split = threads < m->heads ? threads : m->heads;
 	par_run(m->o.par, absorbed, &p);
 	par_run(m->o.par, expanded, &p);
-	round_rows(m, m->oh, m->rows, od);
-	act_set(&m->hact, m->oh, od, m->rows, od);
-	lin_run(m, &l->o, &m->hact, m->z);
+	round_rows(m, m->oh, m->nown, (size_t)m->heads * a->vdim);
+}
+
+/* All heads of n own rows from row r, where o can read them: [n][ld]. */
+static const float *
+all_heads(struct model *m, size_t r, size_t n, struct err *e)
+{
+	size_t w = (size_t)m->heads * m->a.vdim;
+	size_t whole = (size_t)m->a.heads * m->a.vdim;
+	const float *mine = m->oh + r * w;
+	unsigned i;
+
+	if (!m->tp)
+		return mine;
+	memcpy(comm_buffer(m->tp), mine, n * w * sizeof *mine);
+	for (i = 0; i < comm_size(m->tp); i++)
+		m->piece[i] = (struct piece){ .rows = n, .col = i * w,
+			.width = w };
+	if (join_rows(m, m->tp, m->piece, m->wide, whole, whole, e) == -1)
+		return NULL;
+	return m->wide;
+}
+
+int
+attn_run(struct model *m, struct layer *l, struct err *e)
+{
+	size_t whole = (size_t)m->a.heads * m->a.vdim;
+	size_t waves = wave_count(m), i;
+
+	if (m->nown)
+		heads(m, l);
+	for (i = 0; i < waves; i++) {
+		size_t n = wave_rows(m, m->plan.dp, i);
+		const float *x;
+
+		if (n) {
+			if ((x = all_heads(m, i * WAVE, n, e)) == NULL)
+				return -1;
+			act_set(&m->hact, x, whole, n, whole);
+		}
+		if (wave_out(m, &l->o, n ? &m->hact : NULL, i, e) == -1)
+			return -1;
+	}
+	return 0;
 }

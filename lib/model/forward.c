@@ -79,18 +79,29 @@ embed(const struct model *m, int32_t id, float *x)
 }
 
 /* cos and sin of pos * frequency, the product in float as in the published
- * code. */
+ * code.  r: among the rank's own rows. */
 static void
-angles(struct model *m, size_t r, size_t pos)
+angles(struct model *m, size_t r)
 {
 	unsigned half = m->a.rope / 2, i;
 
 	for (i = 0; i < half; i++) {
-		float t = (float)pos * m->inv_freq[i];
+		float t = (float)m->row[r].pos * m->inv_freq[i];
 
 		m->cos[r * half + i] = (float)cos(t) * m->attn_factor;
 		m->sin[r * half + i] = (float)sin(t) * m->attn_factor;
 	}
+}
+
+static void
+angle_rows(void *arg, unsigned thread, unsigned nthreads)
+{
+	struct model *m = arg;
+	size_t r, r1;
+
+	par_range(m->nown, 1, thread, nthreads, &r, &r1);
+	for (; r < r1; r++)
+		angles(m, r);
 }
 
 static void
@@ -101,56 +112,134 @@ embed_rows(void *arg, unsigned thread, unsigned nthreads)
 
 	par_range(m->rows, 1, thread, nthreads, &r, &r1);
 	for (; r < r1; r++) {
-		const struct model_part *p = &m->part[m->row[r].part];
+		const struct model_part *p = &m->part[m->all_row[r].part];
 
-		embed(m, p->ids[m->row[r].pos - p->pos],
+		embed(m, p->ids[m->all_row[r].pos - p->pos],
 		    m->x + r * m->a.hidden);
-		angles(m, r, m->row[r].pos);
 	}
 }
 
 static void
 lay_out(struct model *m, const struct model_part *part, size_t npart)
 {
+	unsigned d, dp = m->plan.dp;
 	size_t i, j;
 
 	m->part = part;
 	m->npart = npart;
-	m->rows = 0;
-	for (i = 0; i < npart; i++)
-		for (j = 0; j < part[i].n; j++, m->rows++) {
-			m->row[m->rows].part = i;
-			m->row[m->rows].pos = part[i].pos + j;
-		}
+	m->rows = m->part0 = m->part1 = 0;
+	for (i = 0, d = 0; d < m->plan.layout.dp; d++) {
+		m->dp_row[d] = m->rows;
+		if (d == dp)
+			m->part0 = i;
+		for (; i < npart && part[i].dp == d; i++)
+			for (j = 0; j < part[i].n; j++, m->rows++) {
+				m->all_row[m->rows].part = i;
+				m->all_row[m->rows].pos = part[i].pos + j;
+			}
+		if (d == dp)
+			m->part1 = i;
+	}
+	m->dp_row[d] = m->rows;
+	m->own0 = m->dp_row[dp];
+	m->nown = m->dp_row[dp + 1] - m->own0;
+	m->row = m->all_row + m->own0;
+}
+
+/* ---- from stage to stage ---- */
+
+/* A rank hands over the rows of its like, not all; the next stage joins. */
+static void
+hand_pieces(struct model *m)
+{
+	unsigned i;
+
+	for (i = 0; i < m->stage_size; i++) {
+		size_t r0, r1;
+
+		par_range(m->rows, 1, i, m->stage_size, &r0, &r1);
+		m->piece[i] = (struct piece){ .row0 = r0, .rows = r1 - r0,
+			.col = 0, .width = m->a.hidden };
+	}
+}
+
+static int
+hand_in(struct model *m, struct err *e)
+{
+	const struct piece *p = &m->piece[m->plan.rank % m->stage_size];
+	size_t hidden = m->a.hidden, want, n;
+	const void *got;
+
+	hand_pieces(m);
+	want = p->rows * hidden * sizeof(float);
+	if (comm_recv(m->from, &got, &n, e) == -1)
+		return -1;
+	if (n != want)
+		return err_set(e, ERR_SYSTEM, "the stage before rank %u sent "
+		    "%zu bytes for %zu", m->plan.rank, n, want);
+	if (!m->stage) {
+		memcpy(m->x, got, n);
+		return 0;
+	}
+	memcpy(comm_buffer(m->stage), got, n);
+	return join_rows(m, m->stage, m->piece, m->x, hidden, hidden, e);
+}
+
+static int
+hand_on(struct model *m, struct err *e)
+{
+	const struct piece *p = &m->piece[m->plan.rank % m->stage_size];
+	size_t hidden = m->a.hidden, n;
+	void *to = comm_fill(m->to, e);
+
+	if (to == NULL)
+		return -1;
+	hand_pieces(m);
+	n = p->rows * hidden * sizeof(float);
+	memcpy(to, m->x + p->row0 * hidden, n);
+	return comm_send(m->to, n, e);
 }
 
 /* ---- the model ---- */
 
-void
-model_step(struct model *m, const struct model_part *part, size_t npart)
+int
+model_step(struct model *m, const struct model_part *part, size_t npart,
+    struct err *e)
 {
 	const struct arch *a = &m->a;
+	size_t own;
 	unsigned i;
 
 	lay_out(m, part, npart);
-	par_run(m->o.par, embed_rows, m);
-	for (i = 0; i < a->layers; i++) {
+	par_run(m->o.par, angle_rows, m);
+	if (m->plan.first)
+		par_run(m->o.par, embed_rows, m);
+	else if (hand_in(m, e) == -1)
+		return -1;
+	own = m->own0 * a->hidden;
+	for (i = m->plan.layer0; i < m->plan.layer1; i++) {
 		struct layer *l = &m->layer[i];
 
-		norm_rows(m, m->y, m->x, l->attn_norm, l->attn_norm_b,
-		    a->hidden, m->rows);
-		attn_run(m, l);
+		norm_rows(m, m->y + own, m->x + own, l->attn_norm,
+		    l->attn_norm_b, a->hidden, m->nown);
+		if (attn_run(m, l, e) == -1)
+			return -1;
 		residual(m);
 
 		norm_rows(m, m->y, m->x, l->ffn_norm, NULL, a->hidden,
 		    m->rows);
-		mlp_run(m, l);
+		if (mlp_run(m, l, e) == -1)
+			return -1;
 		residual(m);
 	}
+	return m->plan.last ? 0 : hand_on(m, e);
 }
 
-void
-model_logits(struct model *m, const uint32_t *row, size_t n, float *out)
+/* ---- logits ---- */
+
+/* This rank's rows of those asked for, [n][vocab / TP] into y. */
+static void
+own_logits(struct model *m, const uint32_t *row, size_t n, float *y, size_t ld)
 {
 	size_t hidden = m->a.hidden, i;
 
@@ -159,7 +248,84 @@ model_logits(struct model *m, const uint32_t *row, size_t n, float *out)
 		    hidden * sizeof *m->z);
 	norm_rows(m, m->y, m->z, m->norm, NULL, hidden, n);
 	act_set(&m->act, m->y, hidden, n, hidden);
-	lin_whole(m, &m->head, &m->act, out, m->a.vocab);
+	lin_whole(m, &m->head, &m->act, y, ld);
+}
+
+/* Rank 0: rows [at, at+n) of out from rank r. */
+static int
+take_logits(struct model *m, unsigned r, size_t at, size_t n, float *out,
+    struct err *e)
+{
+	const struct layout *l = &m->plan.layout;
+	size_t vocab = m->a.vocab, w = (vocab + l->tp - 1) / l->tp;
+	struct piece p = { at, n, r % l->tp * w, w };
+	size_t size;
+
+	if (comm_recv(m->logits[r], &m->got[0], &size, e) == -1)
+		return -1;
+	if (size != n * w * sizeof(float))
+		return err_set(e, ERR_SYSTEM, "rank %u sent %zu bytes of "
+		    "logits for %zu", r, size, n * w * sizeof(float));
+	join_scatter(m, 1, &p, 0, out, vocab, vocab);
+	return 0;
+}
+
+/* Rank 0 of a world of more: all rows of DP group d, which are [at, at+n). */
+static int
+group_logits(struct model *m, unsigned d, const uint32_t *row, size_t at,
+    size_t n, float *out, struct err *e)
+{
+	const struct layout *l = &m->plan.layout;
+	unsigned r = (l->pp - 1) * m->stage_size + d * l->tp, end = r + l->tp;
+
+	if (r == 0) {
+		struct piece p = { at, n, 0, m->head.n };
+
+		own_logits(m, row + at, n, m->mine, m->head.n);
+		m->got[0] = m->mine;
+		join_scatter(m, 1, &p, 0, out, m->a.vocab, m->a.vocab);
+		r++;
+	}
+	for (; r < end; r++)
+		if (take_logits(m, r, at, n, out, e) == -1)
+			return -1;
+	return 0;
+}
+
+static int
+send_logits(struct model *m, const uint32_t *row, size_t n, struct err *e)
+{
+	float *y = comm_fill(m->logits[m->plan.rank], e);
+
+	if (y == NULL)
+		return -1;
+	own_logits(m, row, n, y, m->head.n);
+	return comm_send(m->logits[m->plan.rank],
+	    n * m->head.n * sizeof *y, e);
+}
+
+int
+model_logits(struct model *m, const uint32_t *row, const unsigned *dp,
+    size_t n, float *out, struct err *e)
+{
+	size_t i, j;
+
+	if (m->plan.world == 1) {
+		own_logits(m, row, n, out, m->a.vocab);
+		return 0;
+	}
+	for (i = 0; i < n; i = j) {
+		for (j = i; j < n && dp[j] == dp[i]; j++)
+			;
+		if (m->plan.rank == 0) {
+			if (group_logits(m, dp[i], row, i, j - i, out, e) == -1)
+				return -1;
+		} else if (m->plan.last && dp[i] == m->plan.dp) {
+			if (send_logits(m, row + i, j - i, e) == -1)
+				return -1;
+		}
+	}
+	return 0;
 }
 
 int
@@ -204,6 +370,9 @@ model_open(struct model **mp, const char *dir, const struct arch *a,
 		return -1;
 	m->a = *a;
 	m->o = *o;
+	plan_rank(&m->plan, a, &o->layout, o->rank);
+	m->heads = m->plan.heads1 - m->plan.heads0;
+	m->stage_size = o->layout.dp * o->layout.tp;
 	if ((m->inv_freq = mem_new(a->rope / 2, sizeof(float), e)) == NULL ||
 	    weights_load(m, dir, bar, e) == -1 || work_alloc(m, e) == -1) {
 		model_close(mp);
@@ -241,23 +410,37 @@ model_work_bytes(const struct model *m)
 	return m->work_bytes;
 }
 
+static unsigned
+layers_here(const struct model *m)
+{
+	return m->plan.layer1 - m->plan.layer0;
+}
+
 size_t
 model_block_bytes(const struct model *m)
 {
-	return m->a.layers * m->o.block_size *
+	return layers_here(m) * m->o.block_size *
 	    (size_t)(m->a.kv_lora + m->a.rope) * (m->o.kv_f32 ? 4 : 2);
 }
 
 int
 model_cache(struct model *m, size_t nblock, struct err *e)
 {
-	size_t each = model_block_bytes(m) / m->a.layers, i;
+	size_t each = model_block_bytes(m) / layers_here(m), i;
 
 	if (!mul_ok(nblock, model_block_bytes(m), &m->cache_bytes) ||
 	    (m->cache = mem_map(m->cache_bytes, e)) == NULL)
 		return err_wrap(e, "KV cache of %zu blocks", nblock);
 	m->nblock = nblock;
-	for (i = 0; i < m->a.layers; i++)
-		m->layer[i].cache = m->cache + i * each * nblock;
+	for (i = 0; i < layers_here(m); i++)
+		m->layer[m->plan.layer0 + i].cache = m->cache +
+		    i * each * nblock;
 	return 0;
+}
+
+void
+model_join(struct model *m, struct comm *c)
+{
+	m->comm = c;
+	wires_find(m);
 }

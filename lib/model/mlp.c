@@ -1,12 +1,12 @@
 /*
  * mlp: SiLU-gated feed-forward layers, dense and mixture of experts, as one.
  *
- * A layer is a list of items, each an MLP with the rows it works on: a dense
- * layer is one item; a mixture is the shared experts (all rows, weight 1) and
- * then every routed expert that some row chose, in rising order.  Threads
+ * A pass is a list of items, each an MLP with the rows it works on: a dense
+ * layer is one item; a mixture is the shared experts (all rows) and then every
+ * routed expert of this rank that some row chose, in rising order.  Threads
  * split the outputs, never the items, so each weight is read by one thread
- * once a step, and a row's sum runs over its experts in rising order whatever
- * the batch.
+ * once a step.  Of a hidden layer each rank makes some columns; they are
+ * joined before the way down.
  */
 #include <string.h>
 
@@ -43,6 +43,11 @@ add_item(struct mixing *p, const struct mlp *w, const uint32_t *row,
 	act_set(&it->h, m->h + p->hat, w->down.k, n, w->down.k);
 	it->h.q = m->hq + p->qat;
 	it->h.sx = m->hsx + p->sat;
+	it->part = m->h + p->hat;
+	if (p->part && w->gate.n < w->down.k) {
+		it->part = p->part;
+		p->part += n * w->gate.n;
+	}
 	p->hat += n * w->down.k;
 	p->qat += n * it->h.ldq;
 	p->sat += n * it->h.ldsx;
@@ -71,8 +76,9 @@ sort_rows(struct mixing *p)
 		m->slot_row[to] = i / a->topk;
 		m->slot_w[to] = m->pick_w[i];
 	}
-	for (e = 0; e < a->experts; e++) {	/* count[e]: end of e now */
-		if (count[e] > at)
+	p->routed = p->nitem;
+	for (e = 0; e < m->plan.expert1; e++) {	/* count[e]: its end now */
+		if (e >= m->plan.expert0 && count[e] > at)
 			add_item(p, &p->l->expert[e], m->slot_row + at,
 			    m->slot_w + at, count[e] - at);
 		at = count[e];
@@ -85,10 +91,10 @@ static void
 up_store(struct mixing *p, struct item *it, size_t i, size_t n, unsigned n0,
     unsigned width, struct scratch *s)
 {
-	float *h = (float *)it->h.x + i * it->h.ldx + n0;
-	size_t r;
+	size_t ld = it->w->gate.n, r;
+	float *h = it->part + i * ld + n0;
 
-	for (r = 0; r < n; r++, h += it->h.ldx) {
+	for (r = 0; r < n; r++, h += ld) {
 		float *g = s->out + r * OUT_BLOCK, *u = s->out2 + r * OUT_BLOCK;
 
 		round_span(p->m, g, width);
@@ -143,7 +149,7 @@ up(void *arg, unsigned thread, unsigned nthreads)
 	}
 }
 
-/* ---- down: z += weight * (h Wd) ---- */
+/* ---- between up and down ---- */
 
 static void
 quant_slots(void *arg, unsigned thread, unsigned nthreads)
@@ -162,85 +168,168 @@ quant_slots(void *arg, unsigned thread, unsigned nthreads)
 }
 
 static void
-down_rows(struct mixing *p, const struct item *it, size_t i, size_t n,
-    unsigned n0, unsigned n1, struct scratch *s)
+quant_hidden(struct mixing *p)
 {
-	size_t r, hidden = p->m->a.hidden;
-	struct act v;
-
-	act_gather(&v, &it->h, NULL, i, n, &it->w->down, s);
-	lin_block(&it->w->down, &v, n0, n1, s->out, OUT_BLOCK, s);
-	for (r = 0; r < n; r++) {
-		size_t row = it->row ? it->row[i + r] : i + r;
-
-		kern.axpy(p->z + row * hidden + n0,
-		    it->weight ? it->weight[i + r] : 1,
-		    s->out + r * OUT_BLOCK, n1 - n0);
-	}
-}
-
-static void
-down(void *arg, unsigned thread, unsigned nthreads)
-{
-	struct mixing *p = arg;
-	size_t hidden = p->m->a.hidden, n0, n1, n2, k, i, n;
-
-	par_range(hidden, KERN_TILE_N, thread, nthreads, &n0, &n1);
-	for (i = 0; n0 < n1 && i < p->nrow; i++)
-		memset(p->z + i * hidden + n0, 0, (n1 - n0) * sizeof *p->z);
-	for (; n0 < n1; n0 = n2) {
-		n2 = n0 + OUT_BLOCK < n1 ? n0 + OUT_BLOCK : n1;
-		for (k = 0; k < p->nitem; k++) {
-			const struct item *it = &p->m->item[k];
-
-			for (i = 0; i < it->h.rows; i += n) {
-				n = it->h.rows - i;
-				if (n > ROW_BLOCK)
-					n = ROW_BLOCK;
-				down_rows(p, it, i, n, n0, n2,
-				    &p->m->scratch[thread]);
-			}
-		}
-	}
-}
-
-/* ---- the layer ---- */
-
-static void
-run(struct model *m, struct layer *l, size_t r0, size_t nrow)
-{
-	const struct arch *a = &m->a;
-	struct mixing p = { .m = m, .l = l, .nrow = nrow,
-		.z = m->z + r0 * a->hidden };
 	size_t k;
 
+	par_run(p->m->o.par, quant_slots, p);
+	for (k = 0; k < p->nitem; k++) {
+		struct item *it = &p->m->item[k];
+
+		it->h.held = it->w->down.kind;
+		it->h.by = &it->w->down;
+	}
+}
+
+static void
+run_up(struct mixing *p)
+{
+	if (p->nitem == 0)
+		return;
+	act_ready(p->m, &p->m->act, &p->m->item[0].w->gate);
+	par_run(p->m->o.par, up, p);
+}
+
+/* ---- a mixture ---- */
+
+static unsigned
+block_of(const struct model *m, unsigned member)
+{
+	return member / m->plan.moe_tp;
+}
+
+/* Everyone's columns of the shared experts' hidden layer; those of the routed
+ * ones lie behind them and go round in a block only. */
+static int
+share_hidden(struct mixing *p, struct err *e)
+{
+	struct model *m = p->m;
+	size_t shared = p->nrow * (m->plan.shared1 - m->plan.shared0);
+	size_t slots = p->nslot - (p->routed ? p->nrow : 0), all;
+	unsigned me = comm_member(m->stage), i;
+
+	if (m->plan.moe_tp == 1)
+		slots = 0;
+	all = shared + slots * (m->plan.moe1 - m->plan.moe0);
+	for (i = 0; i < m->stage_size; i++) {
+		bool mine = block_of(m, i) == block_of(m, me);
+
+		m->give[i] = m->take[i] = (struct comm_span){ 0,
+			(mine ? all : shared) * sizeof(float) };
+	}
+	return comm_share(m->stage, m->give, m->take, m->got, e);
+}
+
+/* After share_hidden: the columns in their places in h. */
+static void
+join_hidden(struct mixing *p)
+{
+	struct model *m = p->m;
+	const struct plan *pl = &m->plan;
+	size_t w = pl->shared1 - pl->shared0, k = w * m->stage_size;
+	size_t slots = p->nslot - (p->routed ? p->nrow : 0);
+	unsigned b = pl->ep * pl->moe_tp, i;
+
+	for (i = 0; i < m->stage_size; i++)
+		m->piece[i] = (struct piece){ .rows = p->nrow, .col = i * w,
+			.width = w };
+	if (p->routed)
+		join_scatter(m, m->stage_size, m->piece, 0, m->h, k, k);
+	if (slots == 0 || pl->moe_tp == 1)
+		return;
+	w = pl->moe1 - pl->moe0;
+	for (i = 0; i < m->stage_size; i++)
+		m->piece[i] = (struct piece){ .width = w,
+			.rows = i / pl->moe_tp == pl->ep ? slots : 0,
+			.col = (i - b) * w };
+	join_scatter(m, m->stage_size, m->piece,
+	    p->nrow * (pl->shared1 - pl->shared0), m->h + p->nrow * k,
+	    m->a.moe_inter, m->a.moe_inter);
+}
+
+static int
+mixture(struct model *m, struct layer *l, size_t r0, size_t nrow,
+    struct err *e)
+{
+	const struct arch *a = &m->a;
+	struct mixing p = { .m = m, .l = l, .nrow = nrow };
+
+	if (m->stage)
+		p.part = comm_buffer(m->stage);
 	act_set(&m->act, m->y + r0 * a->hidden, a->hidden, nrow, a->hidden);
 	if (l->has_dense)
 		add_item(&p, &l->dense, NULL, NULL, nrow);
-	if (l->moe) {
-		lin_whole(m, &l->router, &m->act, m->logit, a->experts);
-		par_run(m->o.par, pick_rows, &p);
-		sort_rows(&p);
+	lin_whole(m, &l->router, &m->act, m->logit, a->experts);
+	par_run(m->o.par, pick_rows, &p);
+	sort_rows(&p);
+	run_up(&p);
+	if (m->stage) {
+		if (share_hidden(&p, e) == -1)
+			return -1;
+		join_hidden(&p);
 	}
-	act_ready(m, &m->act, &m->item[0].w->gate);
-	par_run(m->o.par, up, &p);
-	par_run(m->o.par, quant_slots, &p);
-	for (k = 0; k < p.nitem; k++) {
-		m->item[k].h.held = m->item[k].w->down.kind;
-		m->item[k].h.by = &m->item[k].w->down;
+	quant_hidden(&p);
+	return mix_down(&p, m->z + r0 * a->hidden, e);
+}
+
+/* ---- a dense layer ---- */
+
+/* The hidden layer of n own rows from row r of the step, all columns. */
+static int
+dense_hidden(struct mixing *p, size_t r, struct err *e)
+{
+	struct model *m = p->m;
+	size_t hidden = m->a.hidden, w = p->l->dense.gate.n;
+	size_t k = p->l->dense.down.k;
+	unsigned i;
+
+	act_set(&m->act, m->y + r * hidden, hidden, p->nrow, hidden);
+	if (m->tp)
+		p->part = comm_buffer(m->tp);
+	add_item(p, &p->l->dense, NULL, NULL, p->nrow);
+	run_up(p);
+	if (m->tp) {
+		for (i = 0; i < comm_size(m->tp); i++)
+			m->piece[i] = (struct piece){ .rows = p->nrow,
+				.col = i * w, .width = w };
+		if (join_rows(m, m->tp, m->piece, m->h, k, k, e) == -1)
+			return -1;
 	}
-	par_run(m->o.par, down, &p);
+	quant_hidden(p);
+	return 0;
+}
+
+static int
+dense(struct model *m, struct layer *l, struct err *e)
+{
+	size_t waves = wave_count(m), i;
+
+	for (i = 0; i < waves; i++) {
+		size_t n = wave_rows(m, m->plan.dp, i);
+		struct mixing p = { .m = m, .l = l, .nrow = n };
+
+		if (n && dense_hidden(&p, m->own0 + i * WAVE, e) == -1)
+			return -1;
+		if (wave_out(m, &l->dense.down, n ? &m->item[0].h : NULL, i,
+			e) == -1)
+			return -1;
+	}
+	return 0;
 }
 
 /* z = mlp(y) for all rows */
-void
-mlp_run(struct model *m, struct layer *l)
+int
+mlp_run(struct model *m, struct layer *l, struct err *e)
 {
 	size_t r, n;
 
+	if (!l->moe)
+		return dense(m, l, e);
 	for (r = 0; r < m->rows; r += n) {
 		n = m->rows - r < MLP_ROWS ? m->rows - r : MLP_ROWS;
-		run(m, l, r, n);
+		if (mixture(m, l, r, n, e) == -1)
+			return -1;
 	}
 	round_rows(m, m->z, m->rows, m->a.hidden);
+	return 0;
 }

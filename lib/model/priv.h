@@ -14,11 +14,12 @@ enum {
 	ROW_BLOCK = 64,		/* rows a thread works on at a time */
 	OUT_BLOCK = 128,	/* outputs likewise; a multiple of 16 */
 	MLP_ROWS = 2048,	/* rows whose hidden layer is held at a time */
+	WAVE = 512,		/* rows of each DP group joined at a time */
 };
 
 /* ---- weights.c ---- */
 
-/* One linear layer, n outputs x k inputs, rank-local.  What is set depends on
+/* One linear layer, n outputs (this rank's) x k inputs (all).  What is set depends on
  * kind: see dsi-shard(5). */
 struct lin {
 	enum lin_kind kind;
@@ -50,7 +51,7 @@ struct layer {
 	bool moe;
 	struct lin router;	/* float: [experts][hidden] */
 	const float *router_b;	/* [experts] or NULL */
-	struct mlp *expert;	/* [experts] */
+	struct mlp *expert;	/* [experts], this rank's filled */
 	char *cache;		/* [nblock][block_size][kv_lora + rope] */
 };
 
@@ -86,46 +87,75 @@ struct scratch {
 	float *ctx;		/* [KEY_TILE][kv_lora + rope]: latent rows */
 	float *key;		/* [KEY_TILE][nope + rope] */
 	float *val;		/* [KEY_TILE][vdim] */
+	int64_t *fix;		/* [MLP_ROWS][OUT_BLOCK]: sums of experts */
 	float *score;		/* [max(ROW_BLOCK, heads)][KEY_TILE] */
 	float *m, *l;		/* [max(max_rows, heads)] */
 	float *qlat, *olat;	/* [heads][kv_lora + rope], [heads][kv_lora] */
 	float *gate;		/* [3 * experts] */
 };
 
+/* What one member of a group puts into a joined matrix. */
+struct piece {
+	size_t row0, rows;
+	size_t col, width;	/* width as it lies in the member's buffer */
+};
+
+/* heads: this rank's; all other numbers of a are the model's. */
 struct model {
 	struct arch a;
 	struct model_opts o;
+	struct plan plan;
+	unsigned heads;
+	unsigned stage_size;	/* DP * TP */
 	struct image *image;
 	size_t nimage;
 	size_t weight_bytes, work_bytes, cache_bytes;
 	const void *embed;	/* [vocab][hidden] */
 	enum dtype embed_type;
-	struct lin head;	/* float: [vocab][hidden] */
+	struct lin head;	/* float: [vocab / TP][hidden] */
 	const float *norm;	/* [hidden] */
-	struct layer *layer;	/* [layers] */
+	struct layer *layer;	/* [layers], the stage's filled */
 	float *inv_freq;	/* [rope/2] */
 	float attn_factor, softmax_scale;
 	char *cache;		/* all layers */
 	size_t nblock;
 
-	/* step buffers, rows = max_rows */
-	char *work;
-	size_t rows;		/* of the step under way */
+	/* the world; NULL: this rank is alone in it */
+	struct comm *comm;
+	struct comm_group *tp;		/* same stage and DP group */
+	struct comm_group *stage;	/* same stage */
+	struct comm_group *peers;	/* same slice, all blocks of experts */
+	struct comm_chan *from, *to;	/* stages before and behind; or NULL */
+	struct comm_chan **logits;	/* [world]: to rank 0, or from each */
+	struct comm_span *give, *take;	/* [the largest group] */
+	const void **got;		/* likewise: what was taken */
+	float *mine;		/* rank 0: its own logits */
+	struct piece *piece;
+
+	/* the step under way */
 	const struct model_part *part;
 	size_t npart;
-	float *x;		/* [rows][hidden]: the residual stream */
-	float *y;		/* [rows][hidden]: norm output */
-	float *z;		/* [rows][hidden]: a block's output */
-	float *qa;		/* [rows][q_lora] */
-	float *qh;		/* [rows][heads][nope + rope] */
-	float *kv;		/* [rows][kv_lora + rope] */
-	float *oh;		/* [rows][heads][vdim] */
-	float *cos, *sin;	/* [rows][rope/2] */
-	struct row {		/* [rows]: where a row belongs */
+	size_t rows;		/* of all DP groups */
+	size_t *dp_row;		/* [DP + 1]: where each group's rows start */
+	size_t own0, nown;	/* rows of this rank's group */
+	size_t part0, part1;	/* parts likewise */
+
+	/* step buffers; all: DP * max_rows, own: max_rows */
+	char *work;
+	float *x;		/* [all][hidden]: the residual stream */
+	float *y;		/* [all][hidden]: norm output */
+	float *z;		/* [all][hidden]: a block's output */
+	float *qa;		/* [own][q_lora] */
+	float *qh;		/* [own][heads][nope + rope] */
+	float *kv;		/* [own][kv_lora + rope] */
+	float *oh;		/* [own][heads][vdim] */
+	float *wide;		/* [WAVE][all heads][vdim]: joined oh */
+	float *cos, *sin;	/* [own][rope/2] */
+	struct row {		/* where a row belongs */
 		uint32_t part;
 		uint32_t pos;
-	} *row;
-	float *logit;		/* [rows][experts]: router */
+	} *all_row, *row;	/* [all], and the own ones of them */
+	float *logit;		/* [MLP_ROWS][experts]: router */
 	struct act act, hact;
 	float *h;		/* hidden layers of MLP_ROWS rows */
 	int8_t *hq;		/* the same in int8 */
@@ -134,8 +164,10 @@ struct model {
 	uint32_t *count;	/* [experts + 1] */
 	uint32_t *slot_row;	/* [slots]: row of each slot */
 	float *slot_w;		/* [slots]: weight of each slot */
-	int32_t *pick;		/* [rows][topk] */
-	float *pick_w;		/* [rows][topk] */
+	int32_t *pick;		/* [MLP_ROWS][topk] */
+	float *pick_w;		/* [MLP_ROWS][topk] */
+	uint32_t *touch;	/* [EP][MLP_ROWS]: mix.c */
+	uint32_t *ntouch;	/* [EP] */
 	struct scratch *scratch;	/* [threads] */
 };
 
@@ -180,13 +212,34 @@ void lin_run(struct model *m, const struct lin *l, struct act *a, float *y);
 void round_rows(struct model *m, float *y, size_t rows, size_t n);
 void round_span(const struct model *m, float *y, size_t n);
 
+/* ---- wires.c, join.c ---- */
+
+/* This rank's ends, out of comm. */
+void wires_find(struct model *m);
+/* Shares what this rank wrote into comm_buffer(g): [rows][width] of its piece,
+ * floats, and scatters everyone's into out [][ld], cutting columns at limit.
+ * piece: [size of g]. */
+int join_rows(struct model *m, struct comm_group *g, const struct piece *p,
+    float *out, size_t ld, size_t limit, struct err *e);
+/* The second half alone: member i's rows lie at m->got[i] + skip floats. */
+void join_scatter(struct model *m, unsigned n, const struct piece *p,
+    size_t skip, float *out, size_t ld, size_t limit);
+/* A wave: rows [w * WAVE, ...) of each DP group. */
+size_t wave_count(const struct model *m);
+size_t wave_rows(const struct model *m, unsigned dp, size_t wave);
+/* Output columns of this rank's rows in a wave, from lin l over act, joined
+ * into z: the end of attention and of dense layers.  act: NULL without rows. */
+int wave_out(struct model *m, const struct lin *l, struct act *act,
+    size_t wave, struct err *e);
+
 /* ---- forward.c, attn.c, mlp.c, gate.c ---- */
 
 /* y = rmsnorm(x) * w + b, [nrow][n]; y may be x.  All threads. */
 void norm_rows(struct model *m, float *y, const float *x, const float *w,
     const float *b, size_t n, size_t nrow);
-void attn_run(struct model *m, struct layer *l);	/* y -> z */
-void mlp_run(struct model *m, struct layer *l);		/* y -> z */
+/* y -> z, all rows; attn_run reads the own ones. */
+int attn_run(struct model *m, struct layer *l, struct err *e);
+int mlp_run(struct model *m, struct layer *l, struct err *e);
 void gate_pick(const struct arch *a, float *logit, const float *bias,
     int32_t *pick, float *w, float *tmp);
 

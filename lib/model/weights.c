@@ -277,12 +277,14 @@ fill_lin(void *arg, const struct arch_lin *al)
 	struct filling *f = arg;
 	struct layer *l = &f->m->layer[al->layer];
 	struct lin *at = place(l, al);
+	unsigned n0, n1;
 
-	if (at == NULL)
+	plan_slice(&f->m->plan, &f->m->a, al, &n0, &n1);
+	if (at == NULL || n0 == n1)
 		return 0;
 	if (al->part == ARCH_GATE && al->expert < 0)
 		l->has_dense = true;
-	return get_lin(f->im, al->name, al->n, al->k, at, f->e);
+	return get_lin(f->im, al->name, n1 - n0, al->k, at, f->e);
 }
 
 static int
@@ -343,50 +345,67 @@ fill_layer(struct model *m, unsigned i, struct err *e)
 }
 
 static int
-fill_ends(struct model *m, const struct image *embed,
-    const struct image *head, struct err *e)
+fill_embed(struct model *m, struct err *e)
 {
 	struct lin l = { 0 };
 
-	if (get_lin(embed, "model.embed_tokens", m->a.vocab, m->a.hidden, &l,
-		e) == -1 ||
-	    get_lin(head, "lm_head", m->a.vocab, m->a.hidden, &m->head,
-		e) == -1 ||
-	    get_norm(head, "model.norm", m->a.hidden, &m->norm, NULL, e) == -1)
+	if (get_lin(&m->image[m->nimage - 1], "model.embed_tokens",
+		m->a.vocab, m->a.hidden, &l, e) == -1)
 		return -1;
 	m->embed = l.w;
 	m->embed_type = l.wtype;
 	return 0;
 }
 
+static int
+fill_head(struct model *m, struct err *e)
+{
+	const struct image *im = &m->image[m->nimage - 1];
+
+	if (get_lin(im, "lm_head", m->plan.vocab1 - m->plan.vocab0,
+		m->a.hidden, &m->head, e) == -1)
+		return -1;
+	return get_norm(im, "model.norm", m->a.hidden, &m->norm, NULL, e);
+}
+
+/* One of the rank's files; the last image is then its. */
+static int
+load_file(struct model *m, const char *dir, const char *name, struct bar *bar,
+    struct err *e)
+{
+	struct buf b = { 0 };
+	int ret = -1;
+
+	buf_printf(&b, "%s/rank-%05u/%s.safetensors", dir, m->plan.rank, name);
+	if (buf_ok(&b, e) == 0)
+		ret = image_load(m, b.p, bar, e);
+	buf_free(&b);
+	return ret;
+}
+
 int
 weights_load(struct model *m, const char *dir, struct bar *bar, struct err *e)
 {
-	struct buf b = { 0 };
+	char name[32];
 	unsigned i;
-	int ret = -1;
 
 	m->image = mem_new(m->a.layers + 2, sizeof *m->image, e);
 	m->layer = mem_new(m->a.layers, sizeof *m->layer, e);
 	if (!m->image || !m->layer)
 		return -1;
-	io_path(&b, dir, "rank-00000/embed.safetensors");
-	if (buf_ok(&b, e) == -1 || image_load(m, b.p, bar, e) == -1)
-		goto out;
-	for (i = 0; i < m->a.layers; i++) {
-		buf_clear(&b);
-		buf_printf(&b, "%s/rank-00000/layer-%03u.safetensors", dir, i);
-		if (buf_ok(&b, e) == -1 || image_load(m, b.p, bar, e) == -1 ||
+	if (m->plan.first && (load_file(m, dir, "embed", bar, e) == -1 ||
+	    fill_embed(m, e) == -1))
+		return -1;
+	for (i = m->plan.layer0; i < m->plan.layer1; i++) {
+		snprintf(name, sizeof name, "layer-%03u", i);
+		if (load_file(m, dir, name, bar, e) == -1 ||
 		    fill_layer(m, i, e) == -1)
-			goto out;
+			return -1;
 	}
-	io_path(&b, dir, "rank-00000/head.safetensors");
-	if (buf_ok(&b, e) == -1 || image_load(m, b.p, bar, e) == -1)
-		goto out;
-	ret = fill_ends(m, &m->image[0], &m->image[m->nimage - 1], e);
-out:
-	buf_free(&b);
-	return ret;
+	if (m->plan.last && (load_file(m, dir, "head", bar, e) == -1 ||
+	    fill_head(m, e) == -1))
+		return -1;
+	return 0;
 }
 
 void

@@ -52,11 +52,25 @@ blocks_of(size_t k)
 	return (k + LIN_BLOCK - 1) / LIN_BLOCK;
 }
 
+/* Rows of all DP groups, and those that a mixture takes at a time. */
+static size_t
+all_rows(const struct model *m)
+{
+	return m->o.max_rows * m->plan.layout.dp;
+}
+
+static size_t
+mix_rows(const struct model *m)
+{
+	return all_rows(m) < MLP_ROWS ? all_rows(m) : MLP_ROWS;
+}
+
 static void
 carve_thread(const struct model *m, struct scratch *s, struct carving *c)
 {
 	const struct arch *a = &m->a;
 	size_t k = max_k(a) + KERN_TILE_K, w = a->kv_lora + a->rope;
+	size_t heads = m->heads;
 
 	CARVE(s->acc, ROW_BLOCK * OUT_BLOCK);
 	CARVE(s->out, ROW_BLOCK * OUT_BLOCK);
@@ -68,11 +82,12 @@ carve_thread(const struct model *m, struct scratch *s, struct carving *c)
 	CARVE(s->ctx, KEY_TILE * w);
 	CARVE(s->key, KEY_TILE * (a->nope + a->rope));
 	CARVE(s->val, KEY_TILE * a->vdim);
-	CARVE(s->score, max2(ROW_BLOCK, a->heads) * KEY_TILE);
-	CARVE(s->m, max2(m->o.max_rows, a->heads));
-	CARVE(s->l, max2(m->o.max_rows, a->heads));
-	CARVE(s->qlat, a->heads * w);
-	CARVE(s->olat, (size_t)a->heads * a->kv_lora);
+	CARVE(s->fix, mix_rows(m) * OUT_BLOCK);
+	CARVE(s->score, max2(ROW_BLOCK, heads) * KEY_TILE);
+	CARVE(s->m, max2(m->o.max_rows, heads));
+	CARVE(s->l, max2(m->o.max_rows, heads));
+	CARVE(s->qlat, heads * w);
+	CARVE(s->olat, heads * a->kv_lora);
 	CARVE(s->gate, 3 * (size_t)a->experts);
 }
 
@@ -82,7 +97,7 @@ static void
 carve_hidden(struct model *m, struct carving *c)
 {
 	const struct arch *a = &m->a;
-	size_t rows = m->o.max_rows < MLP_ROWS ? m->o.max_rows : MLP_ROWS;
+	size_t rows = mix_rows(m), ep = m->plan.layout.ep;
 	size_t shared = (size_t)a->shared * a->moe_inter;
 	size_t wide = max2(a->inter, shared + (size_t)a->topk * a->moe_inter);
 	size_t pad = KERN_TILE_K * ((size_t)a->topk + 1);
@@ -99,29 +114,53 @@ carve_hidden(struct model *m, struct carving *c)
 	CARVE(m->pick, rows * a->topk);
 	CARVE(m->pick_w, rows * a->topk);
 	CARVE(m->logit, rows * a->experts);
+	CARVE(m->touch, ep > 1 ? ep * MLP_ROWS : 0);
+	CARVE(m->ntouch, ep);
+}
+
+/* What the exchanges need, in a world of more than one. */
+static void
+carve_world(struct model *m, struct carving *c)
+{
+	const struct plan *p = &m->plan;
+	size_t n = max2(m->stage_size, p->layout.ep);
+
+	CARVE(m->dp_row, (size_t)p->layout.dp + 1);
+	CARVE(m->give, n);
+	CARVE(m->take, n);
+	CARVE(m->got, n);
+	CARVE(m->piece, n);
+	CARVE(m->logits, p->world);
+	if (p->layout.tp > 1)
+		CARVE(m->wide, WAVE * (size_t)m->a.heads * m->a.vdim);
+	if (p->world > 1 && p->rank == 0 && p->last)
+		CARVE(m->mine, MODEL_LOGIT_ROWS *
+		    (size_t)(p->vocab1 - p->vocab0));
 }
 
 static void
 carve_all(struct model *m, struct carving *c)
 {
 	const struct arch *a = &m->a;
-	size_t rows = m->o.max_rows, k = max_k(a) + KERN_TILE_K, i;
+	size_t rows = m->o.max_rows, all = all_rows(m);
+	size_t k = max_k(a) + KERN_TILE_K, i;
 
-	CARVE(m->row, rows);
-	CARVE(m->x, rows * a->hidden);
-	CARVE(m->y, rows * a->hidden);
-	CARVE(m->z, rows * a->hidden);
+	CARVE(m->all_row, all);
+	CARVE(m->x, all * a->hidden);
+	CARVE(m->y, all * a->hidden);
+	CARVE(m->z, all * a->hidden);
 	CARVE(m->qa, rows * a->q_lora);
-	CARVE(m->qh, rows * a->heads * (a->nope + a->rope));
+	CARVE(m->qh, rows * m->heads * (a->nope + a->rope));
 	CARVE(m->kv, rows * (a->kv_lora + a->rope));
-	CARVE(m->oh, rows * a->heads * a->vdim);
+	CARVE(m->oh, rows * m->heads * a->vdim);
 	CARVE(m->cos, rows * (a->rope / 2));
 	CARVE(m->sin, rows * (a->rope / 2));
-	CARVE(m->act.q, rows * k);
-	CARVE(m->act.sx, rows * blocks_of(k));
+	CARVE(m->act.q, max2(rows, mix_rows(m)) * k);
+	CARVE(m->act.sx, max2(rows, mix_rows(m)) * blocks_of(k));
 	CARVE(m->hact.q, rows * k);
 	CARVE(m->hact.sx, rows * blocks_of(k));
 	carve_hidden(m, c);
+	carve_world(m, c);
 	for (i = 0; i < par_threads(m->o.par); i++)
 		carve_thread(m, &m->scratch[i], c);
 }

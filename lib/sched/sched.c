@@ -191,14 +191,22 @@ run_index(const struct sched *s, const struct sched_seq *q)
 	return i;
 }
 
-/* The one to preempt first. */
+/* In an earlier plan that is not done. */
+static bool
+busy(const struct sched *s, const struct sched_seq *q)
+{
+	return q->planned && q->plan <= s->nplan;
+}
+
+/* The one to preempt first; nrun: all are in earlier plans. */
 static size_t
 run_last(const struct sched *s)
 {
-	size_t last = 0;
+	size_t last = s->nrun;
 
-	for (size_t i = 1; i < s->nrun; i++) {
-		if (seq_before(s->run[last], s->run[i]))
+	for (size_t i = 0; i < s->nrun; i++) {
+		if (!busy(s, s->run[i]) && (last == s->nrun ||
+		    seq_before(s->run[last], s->run[i])))
 			last = i;
 	}
 	return last;
@@ -211,12 +219,22 @@ preempt(struct sched *s, size_t i)
 	struct sched_seq *q = s->run[i];
 	size_t rows = q->planned;
 
+	s->share += rows > 0;
 	drop_blocks(s, q);
 	run_remove(s, i);
 	q->running = false;
 	wait_push(s, q);
 	s->preemptions++;
 	return rows;
+}
+
+static void
+plan_seq(struct sched *s, struct sched_seq *q, size_t rows, size_t *budget)
+{
+	q->planned = rows;
+	q->plan = s->nplan + 1;
+	*budget -= rows;
+	s->share--;
 }
 
 static size_t
@@ -237,8 +255,18 @@ set_stuck(const struct sched *s, const struct sched_seq *q, uint64_t *stuck,
 	    blocks_for(s, q->n), kv_blocks(s->kv));
 }
 
-/* Frees blocks until run[*i] can have need more.  1: it can; 0: it was
- * preempted itself; -1: it is alone and can't. */
+static size_t
+nbusy(const struct sched *s)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->nrun; i++)
+		n += busy(s, s->run[i]);
+	return n;
+}
+
+/* Frees blocks until run[*i], which is not busy, can have need more.  1: it
+ * can; 0: it was preempted itself; -1: it is alone and can't. */
 static int
 make_space(struct sched *s, size_t *i, size_t need, size_t *budget,
     uint64_t *stuck, struct err *e)
@@ -246,6 +274,8 @@ make_space(struct sched *s, size_t *i, size_t need, size_t *budget,
 	while (kv_free_blocks(s->kv) < need) {
 		size_t last = run_last(s);
 
+		if (last == *i && nbusy(s))
+			return 2;
 		if (s->nrun == 1)
 			return set_stuck(s, s->run[*i], stuck, e);
 		*budget += preempt(s, last);
@@ -259,23 +289,28 @@ make_space(struct sched *s, size_t *i, size_t need, size_t *budget,
 static int
 plan_running(struct sched *s, size_t *budget, uint64_t *stuck, struct err *e)
 {
-	for (size_t i = 0; i < s->nrun;) {
+	for (size_t i = 0; i < s->nrun && s->share;) {
 		struct sched_seq *q = s->run[i];
 		size_t rows = next_rows(q, *budget);
 		size_t want = blocks_for(s, q->done + rows);
 		int r = 1;
 
+		if (busy(s, q) || !rows) {
+			i++;
+			continue;
+		}
 		if (want > q->nblock)
 			r = make_space(s, &i, want - q->nblock, budget, stuck,
 			    e);
 		if (r == -1)
 			return -1;
-		if (r == 0)
-			continue;	/* i is the next one now */
+		if (r != 1) {
+			i += r == 2;	/* after 0, i is the next one now */
+			continue;
+		}
 		if (want > q->nblock && take_blocks(s, q, want, e) == -1)
 			return -1;
-		q->planned = rows;
-		*budget -= rows;
+		plan_seq(s, q, rows, budget);
 		i++;
 	}
 	return 0;
@@ -317,8 +352,7 @@ admit(struct sched *s, size_t *budget, uint64_t *stuck, struct err *e)
 		drop_blocks(s, q);
 		return -1;
 	}
-	q->planned = rows;
-	*budget -= rows;
+	plan_seq(s, q, rows, budget);
 	q->running = q->first = true;
 	wait_remove(s, q);
 	s->run[s->nrun++] = q;
@@ -330,7 +364,8 @@ plan_waiting(struct sched *s, size_t *budget, uint64_t *stuck, struct err *e)
 {
 	int r = 1;
 
-	while (r == 1 && s->nwait && *budget && s->nrun < s->o.max_seqs)
+	while (r == 1 && s->nwait && *budget && s->share &&
+	    s->nrun < s->o.max_seqs)
 		r = admit(s, budget, stuck, e);
 	return r == -1 ? -1 : 0;
 }
@@ -356,6 +391,22 @@ fill_part(struct sched_part *p, const struct sched_seq *q)
 	};
 }
 
+/* Forgets what a failed call planned, and with a depth of 1 the last plan. */
+static void
+start_plan(struct sched *s)
+{
+	size_t depth = s->o.depth ? s->o.depth : 1;
+	size_t all = s->nrun + s->nwait;
+
+	if (depth == 1)
+		s->ndone = s->nplan;
+	for (size_t i = 0; i < s->nrun; i++) {
+		if (depth == 1 || s->run[i]->plan > s->nplan)
+			s->run[i]->planned = 0;
+	}
+	s->share = depth == 1 ? SIZE_MAX : (all + depth - 1) / depth;
+}
+
 int
 sched_plan(struct sched *s, const struct sched_part **parts, size_t *np,
     uint64_t *stuck, struct err *e)
@@ -366,8 +417,7 @@ sched_plan(struct sched *s, const struct sched_part **parts, size_t *np,
 	*np = 0;
 	*parts = NULL;
 	*stuck = 0;
-	for (size_t i = 0; i < s->nrun; i++)
-		s->run[i]->planned = 0;
+	start_plan(s);
 	if (plan_running(s, &budget, stuck, e) == -1)
 		return -1;
 	/* Who was just thrown out would come straight back. */
@@ -378,9 +428,10 @@ sched_plan(struct sched *s, const struct sched_part **parts, size_t *np,
 	    sizeof(*s->part), e) == -1)
 		return -1;
 	for (size_t i = 0; i < s->nrun; i++) {
-		if (s->run[i]->planned)
+		if (s->run[i]->planned && !busy(s, s->run[i]))
 			fill_part(&s->part[(*np)++], s->run[i]);
 	}
+	s->nplan += *np > 0;
 	*parts = s->part;
 	return 0;
 }
@@ -388,16 +439,27 @@ sched_plan(struct sched *s, const struct sched_part **parts, size_t *np,
 void
 sched_done(struct sched *s)
 {
+	if (s->ndone == s->nplan)
+		return;
+	s->ndone++;
 	for (size_t i = 0; i < s->nrun; i++) {
 		struct sched_seq *q = s->run[i];
 
-		if (!q->planned)
+		if (!q->planned || q->plan != s->ndone)
 			continue;
 		q->done += q->planned;
 		q->planned = 0;
 		q->first = false;
 		publish(s, q);
 	}
+}
+
+bool
+sched_busy(const struct sched *s, uint64_t id)
+{
+	const struct sched_seq *q = seq_find(s, id);
+
+	return q && busy(s, q);
 }
 
 int

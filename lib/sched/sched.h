@@ -9,6 +9,10 @@
  * sequence that is last by priority and arrival is preempted: its blocks go
  * back, and it waits with all its tokens, in its old place before those that
  * came after it, to be recomputed.
+ *
+ * Where a step passes through several stages (pipeline parallelism), as many
+ * plans may be under way.  A sequence is in one of them at most, so each takes
+ * its share of the sequences, and none is preempted while it is in one.
  */
 #ifndef DSI_SCHED_H
 #define DSI_SCHED_H
@@ -22,6 +26,7 @@ struct sched_opts {
 	size_t max_seqs;		/* running at once */
 	size_t max_tokens;		/* rows a step */
 	size_t max_len;			/* tokens of one sequence */
+	size_t depth;			/* plans under way; 0 means 1 */
 	bool prefix_caching;
 };
 
@@ -52,14 +57,19 @@ int sched_add(struct sched *s, uint64_t id, const int32_t *ids, size_t n,
     size_t nprompt, int64_t priority, uint64_t salt, bool no_cache_read,
     void *user, struct err *e);
 /* Plans a step: *np parts in the order of admission, valid until the next
- * call on s (but sched_done and sched_token change only what belongs to the
- * sequences they touch).  0 parts: nothing to do.  -1: one sequence can't have
- * the blocks it needs even alone (its id in *stuck; remove it and plan again),
- * or no memory (*stuck is 0). */
+ * sched_plan; what they point to is the sequences' and lives until a token is
+ * added to them or they are removed.  0 parts: nothing to do, or nothing
+ * before the plans under way are done.  With a depth of 1 a plan that was not
+ * done is forgotten.  -1: one sequence can't have the blocks it needs even
+ * alone (its id in *stuck; remove it and plan again), or no memory (*stuck is
+ * 0). */
 int sched_plan(struct sched *s, const struct sched_part **parts, size_t *np,
     uint64_t *stuck, struct err *e);
-/* After the step: the rows of the last plan are in the cache. */
+/* After a step: the rows of the oldest plan that is not done are in the cache.
+ * A sequence that was removed meanwhile is passed over. */
 void sched_done(struct sched *s);
+/* It is in a plan that is not done. */
+bool sched_busy(const struct sched *s, uint64_t id);
 /* The token that sequence id got. */
 int sched_token(struct sched *s, uint64_t id, int32_t token, struct err *e);
 /* It is over (or was aborted): blocks go back. */

@@ -20,7 +20,8 @@ struct sched_seq {
 	bool running;
 	size_t at;			/* in the heap, while waiting */
 	size_t done;			/* tokens whose rows are in the cache */
-	size_t planned;			/* rows of the current plan */
+	size_t planned;			/* rows in a plan that is not done */
+	uint64_t plan;			/* which */
 	size_t ncached;			/* done when it was admitted */
 	bool first;			/* no part of it was done since */
 	uint32_t *block;
@@ -45,6 +46,8 @@ struct sched {
 	struct sched_part *part;
 	size_t cappart;
 	uint64_t arrivals, preemptions;
+	uint64_t nplan, ndone;		/* plans made, and done */
+	size_t share;			/* sequences that this plan may have */
 };
 
 /* seq.c */

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -134,6 +135,8 @@ check_space(const struct job *j, struct err *e)
 	    (unsigned long long)(need - have));
 }
 
+/* A copy keeps its time: that is what answers are dated with, whatever the
+ * layout. */
 static int
 write_extras(const struct job *j, struct err *e)
 {
@@ -141,10 +144,14 @@ write_extras(const struct job *j, struct err *e)
 	int rc = 0;
 
 	for (unsigned i = 0; i < j->nextra && rc == 0; i++) {
-		rc = out_path(&path, j, j->extra[i].name, "", e);
+		const struct extra *x = &j->extra[i];
+		const struct timespec at[2] = { x->when, x->when };
+
+		rc = out_path(&path, j, x->name, "", e);
 		if (rc == 0)
-			rc = io_write_file(path.p, j->extra[i].text.p,
-			    j->extra[i].text.n, e);
+			rc = io_write_file(path.p, x->text.p, x->text.n, e);
+		if (rc == 0)
+			utimensat(AT_FDCWD, path.p, at, 0);
 	}
 	buf_free(&path);
 	return rc;
@@ -370,4 +377,32 @@ shard_plan(const struct shard_opts *o,
 				    j.target[i].path);
 	job_close(&j);
 	return 0;
+}
+
+int
+shard_sizes(struct shard_sizes *s, const struct shard_opts *o, struct err *e)
+{
+	struct job j;
+	int rc = -1;
+
+	*s = (struct shard_sizes){0};
+	if (job_open(&j, o, e) == -1)
+		return -1;
+	s->world = j.world;
+	s->rank = mem_new(j.world, sizeof(*s->rank), e);
+	if (s->rank) {
+		for (size_t i = 0; i < j.ntarget; i++)
+			s->rank[j.target[i].rank] += j.target[i].bytes;
+		snprintf(s->layout, sizeof(s->layout), "%s", j.src.layout);
+		rc = 0;
+	}
+	job_close(&j);
+	return rc;
+}
+
+void
+shard_sizes_free(struct shard_sizes *s)
+{
+	free(s->rank);
+	*s = (struct shard_sizes){0};
 }

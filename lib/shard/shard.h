@@ -42,6 +42,18 @@ int shard_plan(const struct shard_opts *o,
     int (*fn)(void *arg, unsigned rank, uint64_t bytes, const char *path),
     void *arg, struct err *e);
 
+/* The same, added up. */
+struct shard_sizes {
+	uint64_t *rank;			/* [world]: bytes of its files */
+	unsigned world;
+	char layout[32];		/* the source's: "dummy", or as
+					 * ckpt_layout_name */
+};
+
+int shard_sizes(struct shard_sizes *s, const struct shard_opts *o,
+    struct err *e);
+void shard_sizes_free(struct shard_sizes *s);	/* back to {0} */
+
 /* ---- manifest.c ---- */
 
 struct shard_file {

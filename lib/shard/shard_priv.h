@@ -4,6 +4,8 @@
 #ifndef DSI_SHARD_PRIV_H
 #define DSI_SHARD_PRIV_H
 
+#include <time.h>
+
 #include "ckpt/ckpt.h"
 #include "shard/shard.h"
 
@@ -151,6 +153,7 @@ struct target {
 struct extra {
 	char name[32];
 	struct buf text;
+	struct timespec when;		/* it was changed; the copy keeps it */
 	char sha[65];
 };
 

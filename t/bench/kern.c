@@ -190,6 +190,7 @@ struct job {
 };
 
 static float *in, *out;			/* activations, results */
+static int64_t *fix;
 static int32_t *acc, *sums;
 static int8_t *qin;
 
@@ -354,10 +355,10 @@ call_exp_sum(const struct job *j, char *w)
 }
 
 static void
-call_axpy(const struct job *j, char *w)
+call_fix_axpy(const struct job *j, char *w)
 {
 	(void)w;
-	kern.axpy(out, 0.5f, in, j->n);
+	kern.fix_axpy(fix, 0.5f, in, j->n);
 }
 
 static void
@@ -388,7 +389,7 @@ rows(char *pool)
 		{ "rmsnorm", 12, call_rmsnorm },
 		{ "silu_mul", 12, call_silu_mul },
 		{ "exp_sum", 8, call_exp_sum },
-		{ "axpy", 12, call_axpy },
+		{ "fix_axpy", 20, call_fix_axpy },
 		{ "to_bf16", 6, call_to_bf16 },
 		{ "from_f8", 5, call_from_f8 },
 	};
@@ -417,6 +418,7 @@ main(int argc, char **argv)
 	memset(pool, 0x3c, POOL);	/* small floats, bf16 and int8 alike */
 	in = map(most * sizeof *in);
 	out = map(most * sizeof *out);
+	fix = map(ROW * sizeof *fix);
 	acc = map(most * sizeof *acc);
 	sums = map(most * sizeof *sums);
 	qin = map(most);

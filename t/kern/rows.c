@@ -77,13 +77,6 @@ do_exp_sum(const struct kern *k, const struct row *r, float *y)
 }
 
 static float
-do_axpy(const struct kern *k, const struct row *r, float *y)
-{
-	k->axpy(y, r->s, r->a, r->n);
-	return 0;
-}
-
-static float
 do_scale(const struct kern *k, const struct row *r, float *y)
 {
 	k->scale(y, r->s, r->n);
@@ -165,9 +158,42 @@ exp_sum(const struct kern *ref, const struct kern *got)
 }
 
 static int
-axpy(const struct kern *ref, const struct kern *got)
+one_fix(const struct kern *ref, const struct kern *got, size_t n,
+    enum mode mode, float a)
 {
-	return sizes(ref, got, do_axpy);
+	float *x = guard_put(&ga, n * sizeof *x);
+	int64_t *z = guard_put(&gy, n * sizeof *z);
+	int64_t *want = guard_put(&gr, n * sizeof *want);
+
+	fill_f32(x, n, mode);
+	for (size_t i = 0; i < n; i++)
+		want[i] = z[i] = (int64_t)(rnd() >> 2);
+	ref->fix_axpy(want, a, x, n);
+	got->fix_axpy(z, a, x, n);
+	for (size_t i = 0; i < n; i++)
+		if (z[i] != want[i]) {
+			printf("# n %zu data %s a %a x %a: want %lld, got "
+			    "%lld\n", n, mode_name[mode], a, x[i],
+			    (long long)want[i], (long long)z[i]);
+			return 0;
+		}
+	return guard_ok(&gy);
+}
+
+static int
+fix_axpy(const struct kern *ref, const struct kern *got)
+{
+	int ok = 1;
+
+	for (int m = 0; m < NMODE; m++)
+		for (size_t n = 0; n <= 300 && ok; n += n < 20 ? 1 : 31) {
+			const enum mode mode = (enum mode)m;
+
+			ok &= one_fix(ref, got, n, mode, rnd_f32(mode)) &
+			    one_fix(ref, got, n, mode, 1) &
+			    one_fix(ref, got, n, mode, 0x1p-33f);
+		}
+	return ok;
 }
 
 static int
@@ -231,6 +257,7 @@ known(void)
 	const float x[4] = { 1, -1, 1, -1 }, w[4] = { 1, 2, 3, 4 };
 	const float b[4] = { 0, 0, 0, 1 };
 	float y[4], e[3] = { 5, 5, 5 };
+	int64_t z[5] = { 10 };
 
 	kern_init(0);
 	kern.rmsnorm(y, x, w, b, 0, 4);
@@ -238,6 +265,11 @@ known(void)
 		return 0;
 	kern.silu_mul(y, (const float[]){ 0, 1 }, (const float[]){ 7, 1 }, 2);
 	if (y[0] != 0 || fabsf(y[1] - 0.7310586f) > 1e-6f)
+		return 0;
+	kern.fix_axpy(z, 0.5f, (const float[]){ 1, 0x1p-32f, 0x1.8p-31f, 1e30f,
+	    NAN }, 5);
+	if (z[0] != (1ll << 31) + 10 || z[1] != 0 || z[2] != 2 ||
+	    z[3] != 1ll << 50 || z[4] != 1ll << 50)
 		return 0;
 	return kern.max(x, 0) == -INFINITY && kern.max(w, 4) == 4 &&
 	    kern.exp_sum(e, 5, 3) == 3 && e[2] == 1;
@@ -248,7 +280,7 @@ static const struct check checks[] = {
 	CHECK(silu_mul, silu_mul),
 	CHECK(max, max),
 	CHECK(exp_sum, exp_sum),
-	CHECK(axpy, axpy),
+	CHECK(fix_axpy, fix_axpy),
 	CHECK(scale, scale),
 	CHECK(add, add),
 };

@@ -68,7 +68,8 @@ read_tensor(const struct store *s, const char *name, size_t *n)
 static struct model *
 open_model(const struct fixture *f, const struct way *w, struct par **par)
 {
-	struct model_opts o = { .max_rows = MAX_ROWS,
+	struct model_opts o = { .layout = { 1, 1, 1, 1 },
+		.max_rows = MAX_ROWS,
 		.block_size = w->block_size, .kv_f32 = w->kv_f32 };
 	struct err e = { 0 };
 	struct model *m;
@@ -85,12 +86,15 @@ static void
 take(struct model *m, const struct fixture *f, size_t row0, size_t n,
     float *out)
 {
+	unsigned dp = 0;
+	struct err e = { 0 };
 	uint32_t r;
 	size_t i;
 
 	for (i = 0; i < n; i++) {
 		r = (uint32_t)(row0 + i);
-		model_logits(m, &r, 1, out + i * f->a.vocab);
+		must(model_logits(m, &r, &dp, 1, out + i * f->a.vocab, &e),
+		    &e);
 	}
 }
 
@@ -107,6 +111,7 @@ run_chunks(const struct fixture *f, const struct way *w, float *out[NPROMPT])
 {
 	struct par *par;
 	struct model *m = open_model(f, w, &par);
+	struct err e = { 0 };
 	size_t pos, n;
 
 	for (int k = 0; k < NPROMPT; k++) {
@@ -117,7 +122,7 @@ run_chunks(const struct fixture *f, const struct way *w, float *out[NPROMPT])
 
 			n = p->n - pos < w->chunk ? p->n - pos : w->chunk;
 			part = part_of(p, pos, n);
-			model_step(m, &part, 1);
+			must(model_step(m, &part, 1, &e), &e);
 			take(m, f, 0, n, out[k] + pos * f->a.vocab);
 		}
 	}
@@ -131,6 +136,7 @@ run_mixed(const struct fixture *f, const struct way *w, float *out[NPROMPT])
 {
 	struct par *par;
 	struct model *m = open_model(f, w, &par);
+	struct err e = { 0 };
 	size_t pos[NPROMPT] = { 0 }, np, row;
 
 	do {
@@ -149,7 +155,7 @@ run_mixed(const struct fixture *f, const struct way *w, float *out[NPROMPT])
 			who[np] = k;
 			part[np++] = part_of(p, pos[k], n);
 		}
-		model_step(m, part, np);
+		must(model_step(m, part, np, &e), &e);
 		row = 0;
 		for (size_t i = 0; i < np; row += part[i++].n) {
 			int k = who[i];

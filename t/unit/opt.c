@@ -158,7 +158,10 @@ test_bad(void)
 {
 	bad("--nope", "no option --nope; dsi-test --help lists them");
 	bad("--nope=3", "no option --nope; dsi-test --help lists them");
-	bad("--fla", "no option --fla; dsi-test --help lists them");
+	bad("--fla", "no option --fla; there is --flag, and dsi-test --help "
+	    "lists all");
+	bad("--max_counts=3", "no option --max_counts; there is --max-count, "
+	    "and dsi-test --help lists all");
 	bad("--no-max-count",
 	    "no option --no-max-count; dsi-test --help lists them");
 	bad("-fx", "no option -x; dsi-test --help lists them");

@@ -1,0 +1,150 @@
+/*
+ * work: what a step takes besides weights and cache: its buffers, and what
+ * ranks send each other.
+ *
+ * The exchanges are those of the engine.  Every layer is cut by its outputs
+ * (plan.h), so what leads back to the residual stream is gathered before, and
+ * the stream itself after.  With G = DP * TP ranks in a stage, all values
+ * float32 but the experts' sums:
+ *
+ *	attention	heads * v_head_dim	among TP, rows of the group
+ *			hidden			among G, all rows
+ *	dense		intermediate		among TP, rows of the group
+ *			hidden			among G, all rows
+ *	experts		slots of a block * width	among moe_tp, all rows
+ *			shared width		among G, all rows
+ *			hidden / G as int64	from each other block, if EP > 1
+ *			hidden			among G, all rows
+ *	stages		hidden			from one to the next, all rows
+ */
+#include "deploy/priv.h"
+
+enum {
+	F32 = 4, I64 = 8,
+	MLP_ROWS = 2048,		/* hidden layers held at a time */
+	MIN_ROWS = 32, ROW_BLOCK = 64, OUT_BLOCK = 128,
+};
+
+static uint64_t
+max2(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* The widest input of any linear layer. */
+static uint64_t
+max_k(const struct arch *a)
+{
+	uint64_t k = max2(a->hidden, a->inter);
+
+	k = max2(k, (uint64_t)a->heads * a->vdim);
+	k = max2(k, max2(a->q_lora, a->kv_lora));
+	return max2(k, (uint64_t)a->moe_inter * max2(a->shared, 1));
+}
+
+/* As model's work.c allocates them; rows of other groups have only their
+ * residual stream and experts here. */
+uint64_t
+deploy_work_bytes(const struct deploy *d, const struct plan *p)
+{
+	const struct arch *a = &d->arch;
+	uint64_t rows = max2(d->engine.max_num_batched_tokens, MIN_ROWS);
+	uint64_t all = rows * p->layout.dp, k = max_k(a);
+	uint64_t held = all < MLP_ROWS ? all : MLP_ROWS;
+	uint64_t wide = max2(a->inter, (uint64_t)a->moe_inter *
+	    (a->shared + a->topk));
+	uint64_t heads = p->heads1 - p->heads0, n;
+	uint64_t threads = max2(d->threads, 1);
+
+	n = all * a->hidden * 3 * F32;
+	n += rows * F32 * (a->q_lora + heads * (a->nope + a->rope) +
+	    a->kv_lora + 2 * (uint64_t)a->rope +
+	    (uint64_t)a->heads * a->vdim);
+	n += all * k * 2;			/* the same rows in int8 */
+	n += held * (wide * (F32 + 1) + (uint64_t)a->experts * F32);
+	n += threads * k * (OUT_BLOCK * F32 + ROW_BLOCK * (F32 + 1));
+	return n;
+}
+
+/* Of n values that size ranks share evenly, what one gets from the others. */
+static uint64_t
+others(uint64_t n, unsigned size)
+{
+	return n - n / size;
+}
+
+struct sum {
+	unsigned times;
+	uint64_t own, other;
+};
+
+/* Rows of the own group, among its TP ranks. */
+static void
+in_group(struct sum *s, const struct plan *p, uint64_t bytes)
+{
+	s->times += p->layout.tp > 1;
+	s->own += others(bytes, p->layout.tp);
+}
+
+/* All rows to all ranks of the stage: of another group's, everything comes
+ * from there. */
+static void
+to_stage(struct sum *s, const struct plan *p, uint64_t bytes)
+{
+	s->times += p->layout.dp * p->layout.tp > 1;
+	s->own += others(bytes, p->layout.tp);
+	s->other += bytes;
+}
+
+/* All rows, each rank with its columns of every row. */
+static void
+by_columns(struct sum *s, unsigned size, uint64_t bytes)
+{
+	s->times += size > 1;
+	s->own += others(bytes, size);
+	s->other += others(bytes, size);
+}
+
+static void
+moe_layer(struct sum *s, const struct arch *a, const struct plan *p)
+{
+	unsigned g = p->layout.dp * p->layout.tp, ep = p->layout.ep;
+	uint64_t own = p->own1 - p->own0;
+
+	/* the mean: topk / EP slots of a row are in this rank's block */
+	by_columns(s, p->moe_tp, (uint64_t)a->topk * a->moe_inter * F32 / ep);
+	if (a->shared)
+		by_columns(s, g, (uint64_t)a->shared * a->moe_inter * F32);
+	s->times += ep > 1;
+	s->own += (ep - 1) * own * I64;
+	s->other += (ep - 1) * own * I64;
+	by_columns(s, g, (uint64_t)a->hidden * F32);
+}
+
+void
+deploy_count_traffic(struct deploy_traffic *t, const struct arch *a,
+    const struct plan *p)
+{
+	uint64_t x = (uint64_t)a->hidden * F32;
+	struct sum s = {0};
+
+	for (unsigned i = p->layer0; i < p->layer1; i++) {
+		in_group(&s, p, (uint64_t)a->heads * a->vdim * F32);
+		to_stage(&s, p, x);
+		if (arch_is_moe(a, i)) {
+			moe_layer(&s, a, p);
+		} else {
+			in_group(&s, p, (uint64_t)a->inter * F32);
+			to_stage(&s, p, x);
+		}
+	}
+	if (p->pp > 0) {
+		s.times++;
+		s.own += x;
+		s.other += x;
+	}
+	*t = (struct deploy_traffic){ .exchanges = s.times, .own_row = s.own,
+	    .other_row = p->layout.dp > 1 ? s.other : 0 };
+	if (p->last && p->rank != 0)
+		t->logits = (uint64_t)(p->vocab1 - p->vocab0) * F32;
+}

@@ -1,0 +1,154 @@
+/*
+ * net: how a world's first sockets are made.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "launch/launch.h"
+
+enum { BACKLOG = 1024, RETRY_MS = 200, TELL_MS = 5000 };
+
+static int
+resolve(const char *host, const char *port, int flags, struct addrinfo **out,
+    struct err *e)
+{
+	struct addrinfo hint = { .ai_flags = flags,
+		.ai_socktype = SOCK_STREAM };
+	int rc = getaddrinfo(host, port, &hint, out);
+
+	if (rc == 0)
+		return 0;
+	return err_set(e, rc == EAI_NONAME ? ERR_CALLER : ERR_SYSTEM,
+	    "%s: %s", host ? host : "(any)", gai_strerror(rc));
+}
+
+int
+launch_listen(const char *address, unsigned port, struct err *e)
+{
+	struct addrinfo *list, *a;
+	char text[16];
+	int fd = -1, on = 1, saved = 0;
+
+	snprintf(text, sizeof text, "%u", port);
+	if (resolve(address, text, AI_PASSIVE, &list, e) == -1)
+		return -1;
+	for (a = list; a; a = a->ai_next) {
+		fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		if (fd == -1)
+			continue;
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+		if (bind(fd, a->ai_addr, a->ai_addrlen) == 0 &&
+		    listen(fd, BACKLOG) == 0)
+			break;
+		saved = errno;
+		close(fd);
+		fd = -1;
+	}
+	freeaddrinfo(list);
+	if (fd != -1)
+		return fd;
+	errno = saved;
+	err_sys(e, "listen on %s port %u", address ? address : "any address",
+	    port);
+	if (e && (saved == EADDRNOTAVAIL || saved == EACCES))
+		e->code = ERR_CALLER;
+	return -1;
+}
+
+/* ---- dialling ---- */
+
+/* "host:port" or "[v6]:port" into its halves. */
+static int
+split(const char *where, char *host, size_t nhost, const char **port,
+    struct err *e)
+{
+	const char *colon = strrchr(where, ':');
+	size_t n = colon ? (size_t)(colon - where) : 0;
+	uint64_t x;
+
+	if (n > 2 && where[0] == '[' && where[n - 1] == ']') {
+		where++;
+		n -= 2;
+	}
+	if (n == 0 || n >= nhost || num_u64(colon + 1, 65535, &x) == -1)
+		return err_set(e, ERR_CALLER,
+		    "'%s' is not an address like 192.0.2.1:29550", where);
+	memcpy(host, where, n);
+	host[n] = '\0';
+	*port = colon + 1;
+	return 0;
+}
+
+static int
+try_once(const struct addrinfo *list)
+{
+	const struct addrinfo *a;
+	int fd, on = 1;
+
+	for (a = list; a; a = a->ai_next) {
+		fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		if (fd == -1)
+			continue;
+		if (connect(fd, a->ai_addr, a->ai_addrlen) == 0) {
+			setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on,
+			    sizeof on);
+			return fd;
+		}
+		on = errno;
+		close(fd);
+		errno = on;
+	}
+	return -1;
+}
+
+static bool
+may_come_yet(int error)
+{
+	return error == ECONNREFUSED || error == EHOSTUNREACH ||
+	    error == ENETUNREACH || error == ETIMEDOUT || error == ECONNRESET;
+}
+
+int
+launch_dial(const char *where, uint64_t ms,
+    void (*waiting)(void *arg, unsigned seconds, const char *who), void *arg,
+    struct err *e)
+{
+	const struct timespec nap = { 0, RETRY_MS * 1000000L };
+	uint64_t start = now_ns(), told = 0, past, n;
+	struct addrinfo *list;
+	char host[256], who[300];
+	const char *port = "";
+	int fd;
+
+	if (strncmp(where, "fd:", 3) == 0) {
+		if (num_u64(where + 3, 1 << 20, &n) == -1 ||
+		    fcntl((int)n, F_SETFD, FD_CLOEXEC) == -1)
+			return err_set(e, ERR_CALLER, "%s is not open", where);
+		return (int)n;
+	}
+	if (split(where, host, sizeof host, &port, e) == -1 ||
+	    resolve(host, port, 0, &list, e) == -1)
+		return -1;
+	snprintf(who, sizeof who, "the lead at %s", where);
+	while ((fd = try_once(list)) == -1 && may_come_yet(errno)) {
+		past = (now_ns() - start) / 1000000;
+		if (past >= ms)
+			break;
+		if (waiting && past / TELL_MS > told) {
+			told = past / TELL_MS;
+			waiting(arg, (unsigned)(past / 1000), who);
+		}
+		nanosleep(&nap, NULL);
+	}
+	if (fd == -1)
+		err_sys(e, "connect to %s", where);
+	freeaddrinfo(list);
+	return fd;
+}
