@@ -136,7 +136,8 @@ struct comm {
 	unsigned rank, world;
 	struct rank_info *info;		/* [world] */
 	uint8_t token[COMM_TOKEN];
-	uint64_t join_end_ns, step_ns, usual_ns, alive_ns;
+	uint64_t join_end_ns;		/* later: the end of setting up */
+	uint64_t step_ns, alive_ns;
 	unsigned nlocal, local, nhost;
 	unsigned *local_rank;		/* [nlocal], rising */
 	unsigned spins;

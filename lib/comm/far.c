@@ -7,6 +7,7 @@
  * in; a peer whose head cannot be true ends the world with a line that names
  * it.  To each peer frames go out one after the other, in the order of posts.
  */
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -330,6 +331,15 @@ far_free(struct far_state *f)
 	free(f);
 }
 
+/* A peer that can't be reached has often died, and the watcher will know. */
+static void
+await_news(struct comm *c)
+{
+	struct pollfd p = { c->news_fd, POLLIN, 0 };
+
+	poll(&p, 1, NEWS_MS);
+}
+
 int
 far_open(struct comm *c, void *h, struct err *e)
 {
@@ -345,6 +355,7 @@ far_open(struct comm *c, void *h, struct err *e)
 	if (fill_world(c, f, &why) == -1 ||
 	    f->t->join(h, &f->world, &why) == -1) {
 		far_free(f);
+		await_news(c);
 		if (atomic_load(&c->ended))
 			return world_over(c, e);
 		return world_end(c, why.code, e, "%s", why.msg);

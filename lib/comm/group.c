@@ -141,11 +141,12 @@ group_open(struct comm *c, size_t id, size_t *at, struct err *e)
 	struct comm_group *g = &c->group[id];
 	unsigned naway, nlocal = count_local(c, d, &naway);
 	size_t stride = (d->cap + 63) / 64 * 64;
-	size_t meet, record, span, buffers, sums;
+	size_t meet, chunk, record, span, buffers, sums;
 
 	if (!nlocal)
 		return 0;
 	meet = region_take(at, 1, sizeof(*g->meet));
+	chunk = region_take(at, d->cap / CHUNK + 1, sizeof(*g->chunk));
 	record = region_take(at, d->n, sizeof(*g->record));
 	span = region_take(at, 2 * (size_t)nlocal * d->n, sizeof(*g->span));
 	buffers = region_take(at, 2 * (size_t)d->n, stride);
@@ -153,6 +154,7 @@ group_open(struct comm *c, size_t id, size_t *at, struct err *e)
 	if (!c->base || !is_member(c, d))
 		return 0;
 	g->meet = (void *)(c->base + meet);
+	g->chunk = (void *)(c->base + chunk);
 	g->record = (void *)(c->base + record);
 	g->span = (void *)(c->base + span);
 	g->buffer = c->base + buffers;

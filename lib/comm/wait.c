@@ -6,6 +6,7 @@
  * the news.  So nobody has to know where other processes sleep.
  */
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 enum {
 	POLL_NS = 200000,		/* while far sends are under way */
 	NAP_NS = 200000,
+	YIELDS = 4,
 };
 
 static long
@@ -123,6 +125,14 @@ gate_wait(struct comm *c, struct gate *g, uint32_t old, uint64_t deadline_ns,
 		    old)
 			return 0;
 		pause_cpu();
+	}
+	/* Where ranks outnumber cores, those who are still to come run now:
+	 * yielding to them a few times costs less than a sleep and a wake
+	 * (4 ranks on 2 cores: 4 microseconds a barrier instead of 30). */
+	for (unsigned i = 0; i < YIELDS; i++) {
+		if (atomic_load(&g->value) != old)
+			return 0;
+		sched_yield();
 	}
 	for (bool slept = false;; slept = true) {
 		uint32_t news = atomic_load(&c->news);
