@@ -156,7 +156,8 @@ main(int argc, char **argv)
 	o = (struct shard_opts){ .model = argv[0], .out = a.out,
 	    .layout = layout(&a, argv[0]),
 	    .quantize = a.quant ? SHARD_INT8 : SHARD_NONE,
-	    .dummy = a.format != 0, .hollow = a.format == 2, .seed = a.seed, .done = &done };
+	    .dummy = a.format != 0, .hollow = a.format == 2, .seed = a.seed,
+	    .done = &done };
 	rc = a.plan ? plan(&o) : convert(&o);
 	deploy_free(&a.d);
 	return rc;

@@ -28,8 +28,8 @@ struct model_opts {
 	size_t block_size;		/* tokens of a KV block: 16 32 64 128 */
 	bool kv_f32;			/* latent cache in f32, else bf16 */
 	bool bf16;			/* round activations to bf16 */
-	bool map;			/* map the files instead of reading
-					 * them: a start at once, slower pages */
+	bool map;			/* map the files, don't read them: a
+					 * start at once, slower pages */
 };
 
 struct model;

@@ -226,8 +226,8 @@ write_files(struct work *w, size_t i0, size_t i1, struct part *p,
 		if (!j->target[i].done &&
 		    start_file(w, &j->target[i], &p[n++], e) == -1)
 			return -1;
-	if (!j->o->hollow && items_stream(&w->items, &j->src, &j->arch, p, n, &w->scratch,
-	    &w->bar, e) == -1)
+	if (!j->o->hollow && items_stream(&w->items, &j->src, &j->arch, p, n,
+	    &w->scratch, &w->bar, e) == -1)
 		return -1;
 	n = 0;
 	for (size_t i = i0; i < i1; i++)
