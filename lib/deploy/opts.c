@@ -166,7 +166,8 @@ model_opts(struct opt *t, struct deploy *d)
 		  .arg = "MODEL", .help = "instead of the operand" },
 		{ .name = "load-format", .type = OPT_ENUM,
 		  .dst = &d->load_format, .choices = formats, .arg = "HOW",
-		  .help = "auto, safetensors; dummy: random weights; hollow: none (auto)" },
+		  .help = "auto, safetensors; dummy: random weights; hollow: "
+		  "none (auto)" },
 		{ .name = "quantization", .type = OPT_STR,
 		  .dst = &d->quantization, .arg = "HOW", .help = "ascend, "
 		  "golden-stick: int8 as published; int8: make it" },
