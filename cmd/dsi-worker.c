@@ -216,7 +216,7 @@ be_node(struct args *a, struct err *e)
 	if (wake_fd == -1)
 		return err_sys(e, "eventfd");
 	if (cache_model(&dir, d->model, &(struct cache_as){ d->layout,
-		d->quantize, d->dummy }, note, e) == 0)
+		d->quantize, d->dummy, d->hollow }, note, e) == 0)
 		rc = start_node(&n, d, dir.p, e);
 	if (rc == 0) {
 		sigaction(SIGINT, &sa, NULL);

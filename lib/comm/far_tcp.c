@@ -5,6 +5,10 @@
  * another one's listener; then the higher rank of a pair that talks calls the
  * lower.  A call begins with the world's token, which only its ranks know;
  * who has another one, or says nothing, is dropped.
+ *
+ * The listener is bound to the address that leads to the lead, or to ifname's.
+ * A rank with a socketpair to the lead knows neither and listens on all, until
+ * the world is complete; others look for it where the lead is.
  */
 #include <errno.h>
 #include <ifaddrs.h>

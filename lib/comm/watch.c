@@ -91,6 +91,8 @@ left(struct comm *c, unsigned rank)
 	if (rank >= c->world || atomic_exchange(&c->left[rank], true))
 		return;
 	atomic_fetch_add(&c->nleft, 1);
+	if (atomic_load(&c->ended))	/* why it left is what others hear */
+		return;
 	for (unsigned i = 0; c->rank == 0 && i < c->nlink; i++)
 		link_put(&c->link[i], FRAME_LEFT, body, sizeof(body));
 	news_wake(c);

@@ -3,7 +3,10 @@
  */
 #include "world.h"
 
-enum { CAP = 20000, BIG = 3 << 20, MAX_GROUPS = 6, ROUNDS_SHARED = 2500 };
+enum {
+	CAP = 20000, SUMS = 300000, BIG = 3 << 20,
+	MAX_GROUPS = 6, ROUNDS_SHARED = 2500,
+};
 
 /* ---- exchanges: everyone knows what everyone gives ---- */
 
@@ -173,6 +176,40 @@ test_share(struct world *w, unsigned n, enum kind kind, int rounds)
 	    kind_name[kind], n, rounds);
 }
 
+/* Long sums are made in chunks; all of these meet in the middle of them. */
+static int
+long_body(struct world *w, struct comm *c, struct err *e)
+{
+	struct comm_group *g = comm_group(c, 0);
+	static int32_t x[SUMS / 4];
+	unsigned n = w->n;
+
+	for (uint32_t r = 0; r < (uint32_t)w->param; r++) {
+		size_t k = r == 1 ? SUMS / 4 : mixed(r, 2, 2) % (SUMS / 4 + 1);
+
+		for (size_t i = 0; i < k; i++)
+			x[i] = (int32_t)(i * (comm_rank(c) + 1) + r);
+		dawdle(mixed(r, comm_rank(c), 6) % 300);
+		if (comm_reduce(g, COMM_SUM_I32, x, k, e) == -1)
+			return -1;
+		for (size_t i = 0; i < k; i++) {
+			if (x[i] != (int32_t)(i * (n * (n + 1) / 2) + r * n))
+				return err_set(e, 1, "sum %u at %zu", r, i);
+		}
+	}
+	return 0;
+}
+
+static void
+test_long(struct world *w, unsigned n, enum kind kind, int rounds)
+{
+	*w = (struct world){ .n = n, .kind = kind, .body = long_body,
+		.param = rounds };
+	wire(w);
+	group[0].cap = SUMS;
+	tap_ok(world_run(w), "%s, %u ranks: long sums", kind_name[kind], n);
+}
+
 /* ---- channels ---- */
 
 static size_t
@@ -191,6 +228,13 @@ wire_chans(struct world *w)
 	return k;
 }
 
+/* Of big messages only some bytes are looked at. */
+static size_t
+step_of(size_t n)
+{
+	return n > 4096 ? 511 : 1;
+}
+
 static int
 put(struct comm_chan *h, uint32_t r, size_t n, struct err *e)
 {
@@ -198,7 +242,7 @@ put(struct comm_chan *h, uint32_t r, size_t n, struct err *e)
 
 	if (!p)
 		return -1;
-	for (size_t i = 0; i < n; i += n > 4096 ? 511 : 1)
+	for (size_t i = 0; i < n; i += step_of(n))
 		p[i] = byte_of(r, 9, i);
 	return comm_send(h, n, e);
 }
@@ -213,7 +257,7 @@ get(struct comm_chan *h, uint32_t r, size_t want, struct err *e)
 	if (comm_recv(h, &v, &n, e) == -1)
 		return -1;
 	p = v;
-	for (size_t i = 0; i < n; i += n > 4096 ? 511 : 1) {
+	for (size_t i = 0; i < n; i += step_of(n)) {
 		if (p[i] != byte_of(r, 9, i))
 			return err_set(e, 1, "message %u: byte %zu", r, i);
 	}
@@ -354,6 +398,10 @@ main(void)
 	test_share(w, 2, MIXED, 1500);
 	test_share(w, 5, MIXED, 500);
 	test_share(w, 16, MIXED, 100);
+	test_long(w, 2, SHARED, 200);
+	test_long(w, 16, SHARED, 20);
+	test_long(w, 5, APART, 20);
+	test_long(w, 5, MIXED, 40);
 	for (enum kind k = SHARED; k < KINDS; k++) {
 		test_chan(w, 2, k, 200);
 		test_chan(w, 5, k, 120);

@@ -13,7 +13,7 @@
 #ifdef __SANITIZE_THREAD__
 enum { WAKES = 100 };			/* its own thread wakes as well */
 #else
-enum { WAKES = 12 };
+enum { WAKES = 25 };
 #endif
 enum { N = 5, CAP = 4096, SOON_MS = 1900 };
 
@@ -485,6 +485,13 @@ idle_body(struct world *w, struct comm *c, struct err *e)
 	size_t n;
 
 	(void)w;
+	/* and with patience, an exchange has none either */
+	comm_patience(c, UINT64_MAX);
+	if (comm_rank(c) == 4)
+		usleep(400000);
+	if (comm_share(comm_group(c, 0), NULL, NULL, NULL, e) == -1)
+		return -1;
+	comm_patience(c, 0);
 	if (comm_rank(c) == 0) {
 		usleep(1100000);
 		return comm_tell(c, "x", 1, e);
