@@ -141,6 +141,20 @@ on_gone(struct gather *g, struct link *l, struct err *e)
 	return give_up(g, e);
 }
 
+/* A rank that was started here is dead, as its parent says in its place. */
+static int
+on_epitaph(struct gather *g, const struct frame *f, struct err *e)
+{
+	struct reader r = { f->p, f->n, false };
+	char text[COMM_WORDS + 128];
+
+	get_u32(&r);
+	get_text(&r, text, sizeof(text));
+	err_set(e, ERR_SYSTEM, "%s", r.bad ? "a rank that was started here "
+	    "ended" : text);
+	return give_up(g, e);
+}
+
 static int
 on_caller(struct gather *g, struct link *l, struct err *e)
 {
@@ -150,6 +164,8 @@ on_caller(struct gather *g, struct link *l, struct err *e)
 	while ((r = link_read(l, &f)) == 1) {
 		if (l->drop)
 			continue;
+		if (f.type == FRAME_END && l->inherited)
+			return on_epitaph(g, &f, e);
 		if (l->rank != NO_RANK || f.type != FRAME_HELLO)
 			return on_gone(g, l, e);
 		if (on_hello(g, l, &f, e) == -1)
