@@ -300,13 +300,24 @@ broken_worker() {
 
 @test "the last words on stderr of a rank that dies before it has joined" {
 	local rc=0
-	broken_worker 3 'echo one >&2; sleep 1; echo "out of cheese" >&2; kill -ABRT $$'
-	(on a bin/dsi-gen --jsonl --tensor-parallel-size 4 "$DEMO" \
-	    <<<"$ASK" >got 2>a.err) || rc=$?
-	[ $rc = 111 ]
-	grep -v '^dsi-gen: rank 3: one$' a.err >rest
-	line rest dsi-gen "rank 3 on hosta died: killed by signal 6 (Aborted): out of cheese"
-	nothing_left
+	broken_worker '[13]' 'echo one >&2
+	    until [ -e go ]; do sleep 0.05; done
+	    echo "out of cheese" >&2
+	    kill -ABRT $$'
+	(on a bin/dsi-gen --jsonl "${FLAGS[@]}" --node-rank 0 "$DEMO" \
+	    <<<"$ASK" >got 2>a.err) &
+	A_PID=$!
+	node_up "$DEMO" 5</dev/null
+	until_true 10 rank_pid b 3
+	until_true 5 grep -q 'rank 1: one$' a.err
+	sleep 0.5			# for hostb's ranks to have joined
+	began
+	: >go
+	exec 5</dev/null
+	ends 2000 111 111
+	grep -v '^dsi-gen: rank 1: one$' a.err >rest
+	line rest dsi-gen "rank 1 on hosta died: killed by signal 6 (Aborted): out of cheese"
+	line b.err dsi-worker "rank 1 on hosta died: killed by signal 6 (Aborted): out of cheese"
 	# on the other node: it says so, the head goes on waiting
 	head_up "$DEMO"
 	(on b bin/dsi-node --headless "${FLAGS[@]}" --node-rank 1 "$DEMO" \
