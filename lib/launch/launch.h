@@ -14,7 +14,8 @@
 
 struct launch;
 
-/* Both are called from a thread of launch's own, one at a time. */
+/* Both are called from a thread of launch's own, one at a time; each may be
+ * NULL. */
 struct launch_calls {
 	/* A line that rank wrote, without its newline and not its last words.
 	 * own: dsi-worker itself said it; its name is left out. */

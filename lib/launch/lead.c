@@ -1,10 +1,9 @@
 /*
  * lead: the ranks of a world started, joined, and watched.
  *
- * Once the world is complete comm names whoever ends it.  Before that a rank
- * can end without having said who it is: then what its parent heard counts.
+ * Whoever ends it is named by comm, to which launch says how a rank of this
+ * node has ended; so nothing is made of that here.
  */
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,9 +11,7 @@
 #include "launch/launch.h"
 
 enum {
-	WHY = 1300,
 	END_MS = 5000,			/* for ranks that were sent home */
-	CAUSE_MS = 300,			/* for a cause to be heard of */
 	REFUSED_MS = 5000,		/* ranks of a host that come together */
 };
 
@@ -26,9 +23,6 @@ struct lead {
 	unsigned hosts;
 	char refused[64];		/* a host whose rank was, and when */
 	uint64_t refused_ns;
-	pthread_mutex_t lock;		/* of what follows */
-	char (*why)[WHY];		/* [world]: ranks that ended badly */
-	unsigned world;
 };
 
 /* ---- what launch's thread tells ---- */
@@ -41,47 +35,6 @@ on_line(void *arg, unsigned rank, bool own, const char *text)
 	/* dsi-worker itself only says whom it waits for, as we do. */
 	if (!own && l->calls.line)
 		l->calls.line(l->calls.arg, rank, text);
-}
-
-static void
-on_end(void *arg, unsigned rank, int code, const char *why)
-{
-	struct lead *l = arg;
-
-	pthread_mutex_lock(&l->lock);
-	if (code)
-		snprintf(l->why[rank], WHY, "%s", why);
-	pthread_mutex_unlock(&l->lock);
-}
-
-/* The error of a rank that does not only repeat ours. */
-static bool
-take_cause(struct lead *l, struct err *e)
-{
-	unsigned r;
-
-	pthread_mutex_lock(&l->lock);
-	for (r = 1; r < l->world; r++)
-		if (l->why[r][0] && !strstr(l->why[r], e->msg))
-			break;
-	if (r < l->world)
-		err_set(e, ERR_SYSTEM, "%.1000s", l->why[r]);
-	pthread_mutex_unlock(&l->lock);
-	return r < l->world;
-}
-
-/* A rank that ended before the world began is the cause of what went wrong
- * then; its parent may hear of it last. */
-static void
-find_cause(struct lead *l, struct err *e)
-{
-	uint64_t end = now_ns() + CAUSE_MS * UINT64_C(1000000);
-
-	unsigned left;
-
-	do
-		left = launch_wait(l->launch, CAUSE_MS / 10);
-	while (!take_cause(l, e) && left && now_ns() < end);
 }
 
 /* ---- what comm tells while ranks join ---- */
@@ -169,7 +122,7 @@ open_world(struct lead *l, const struct deploy *d, unsigned w,
     struct engine_opts *o, struct err *e)
 {
 	struct engine_link link = { .listen_fd = -1, .lead_fd = -1 };
-	int *fd = mem_new(l->world, sizeof *fd, e), rc = -1;
+	int *fd = mem_new(plan_world(&d->layout), sizeof *fd, e), rc = -1;
 
 	if (fd == NULL)
 		return -1;
@@ -183,8 +136,6 @@ open_world(struct lead *l, const struct deploy *d, unsigned w,
 	    start_ranks(l, d, w, &link, fd, e) == 0) {
 		o->link = &link;
 		rc = engine_open(&l->engine, o, e);
-		if (rc == -1)
-			find_cause(l, e);
 	} else {
 		drop(&link);
 	}
@@ -200,7 +151,7 @@ lead_open(struct lead **lp, const struct deploy *d, unsigned w,
     const struct lead_calls *calls, struct err *e)
 {
 	struct lead *l = mem_new(1, sizeof *l, e);
-	struct launch_calls lc = { on_line, on_end, l };
+	struct launch_calls lc = { on_line, NULL, l };
 	struct engine_opts own = *o;
 	int rc;
 
@@ -208,20 +159,13 @@ lead_open(struct lead **lp, const struct deploy *d, unsigned w,
 	if (l == NULL)
 		return -1;
 	l->calls = *calls;
-	l->hosts = l->world = 1;
-	pthread_mutex_init(&l->lock, NULL);
 	own.dir = dir;
 	own.link = NULL;
 	if (plan_world(&d->layout) == 1) {
+		l->hosts = 1;
 		rc = engine_open(&l->engine, &own, e);
-	} else {
-		l->hosts = 0;
-		l->world = plan_world(&d->layout);
-		l->why = mem_new(l->world, sizeof *l->why, e);
-		rc = l->why ? launch_open(&l->launch, d, dir, &own, &lc, e) :
-		    -1;
-		if (rc == 0)
-			rc = open_world(l, d, w, &own, e);
+	} else if ((rc = launch_open(&l->launch, d, dir, &own, &lc, e)) == 0) {
+		rc = open_world(l, d, w, &own, e);
 	}
 	l->bad = rc == -1;
 	if (rc == -1)
@@ -255,8 +199,6 @@ lead_close(struct lead **lp)
 	if (l->launch && !l->bad)
 		launch_wait(l->launch, END_MS);
 	launch_close(&l->launch);
-	pthread_mutex_destroy(&l->lock);
-	free(l->why);
 	free(l);
 	*lp = NULL;
 }
