@@ -20,7 +20,10 @@
 
 #include "comm/comm_priv.h"
 
-enum { SLICE_MS = 2000 };		/* for one caller to say who it is */
+enum {
+	SLICE_MS = 2000,		/* for one caller to say who it is */
+	NEWS_MS = 1500,			/* for an end to be heard of */
+};
 
 struct claim {				/* what a local rank shows for the fd */
 	uint8_t token[COMM_TOKEN];
@@ -237,7 +240,11 @@ fetch(struct comm *c, struct err *e)
 		if (r == -1)
 			goto out;
 	}
-	if (memfd == -1)
+	/* Who has it has often ended, and the watcher will know why. */
+	if (memfd == -1 && poll(&(struct pollfd){ c->news_fd, POLLIN, 0 }, 1,
+	    NEWS_MS) == 1)
+		world_over(c, e);
+	else if (memfd == -1)
 		world_end(c, ERR_SYSTEM, e, "%s gave no shared memory%s",
 		    comm_who(c, c->local_rank[0], who, sizeof(who)),
 		    s != -1 && !same_user(s) ? ": it is another user's" : "");
