@@ -42,7 +42,7 @@ head_up() {
 
 node_up() {
 	(on b dsi-serve --headless "${FLAGS[@]}" --node-rank 1 "$@" \
-	    2>b.err >&2 5>&-) &
+	    2>b.err >&2) &
 	B_PID=$!
 }
 
@@ -232,7 +232,7 @@ ends() {
 # say PORT: what comes in goes there, from hostb; the connection is kept
 say_to() {
 	(on b bash -c "exec 6<>/dev/tcp/192.10.10.10/$1; cat >&6; cat <&6" \
-	    >/dev/null 2>&1 5>&-) &
+	    >/dev/null 2>&1) &
 }
 
 @test "strangers at the port, silent, garbled or lying, do not disturb" {

@@ -35,14 +35,14 @@ hosts_close() {
 }
 
 # on a|b COMMAND...: becomes the command, on that host, in a process group of
-# its own
+# its own; fd 5 is the test's alone
 on() {
 	local ns=$HOST_A name=host$1
 	[ "$1" = a ] || ns=$HOST_B
 	shift
 	# shellcheck disable=SC2016 # for the inner shell
 	exec env DSI_MARK="$HOSTS_MARK" ip netns exec "$ns" setsid unshare --uts \
-	    sh -c 'hostname "$0" && exec "$@"' "$name" "$@" 3>&-
+	    sh -c 'hostname "$0" && exec "$@"' "$name" "$@" 3>&- 5>&-
 }
 
 # marked: the processes that belong to these hosts
