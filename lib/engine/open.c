@@ -359,6 +359,22 @@ engine_close(struct engine **gp)
 	*gp = NULL;
 }
 
+int
+engine_end_fd(const struct engine *g)
+{
+	if (g->many)
+		return many_end_fd(g->many);
+	return g->comm ? comm_end_fd(g->comm) : -1;
+}
+
+int
+engine_check(const struct engine *g, struct err *e)
+{
+	if (g->many)
+		return many_check(g->many, e);
+	return g->comm ? comm_check(g->comm, e) : 0;
+}
+
 struct comm *
 engine_comm(const struct engine *g)
 {
