@@ -15,6 +15,7 @@
 
 #include "batch/batch.h"
 #include "launch/launch.h"
+#include "launch/mpi.h"
 
 static const char synopsis[] = "[options] MODEL <prompts >completions";
 
@@ -382,66 +383,169 @@ open_worlds(struct worlds *w, const struct deploy *d, const char *dir,
 	return rc;
 }
 
-/* Rank files, ranks, and an engine over them. */
+/* What the flags come to, in this process or, with MPI, in all. */
 static int
-open_model(struct args *a, struct buf *dir, struct worlds *w, struct err *e)
+resolve(struct deploy *d, const struct mpi *m, struct err *e)
 {
-	struct deploy *d = &a->d;
-	struct bar load;
-	int rc;
-
-	if (deploy_resolve(d, e) == -1)
+	if (deploy_resolve(d, e) == -1 || (m && mpi_check(m, d, e) == -1))
 		return -1;
-	for (size_t i = 0; i < d->nnotice; i++)
+	for (size_t i = 0; i < d->nnotice && (!m || mpi_rank(m) == 0); i++)
 		say("%s", d->notice[i]);
 	for (unsigned i = 0; i < d->worlds; i++)
 		if (!deploy_is_local(d, i * plan_world(&d->layout)))
 			return err_set(e, ERR_CALLER, "rank 0 of world %u is "
 			    "not on this node: dsi-gen leads every world", i);
-	if (cache_model(dir, d->model, &(struct cache_as){ d->layout,
-	    d->quantize, d->dummy }, note, e) == -1)
-		return -1;
 	d->engine.threads = (unsigned)d->threads;
-	d->engine.host_ranks = d->size > 1 ? deploy_local(d) : 0;
-	bar_start(&load, "load", "B", 0);
-	d->engine.bar = &load;
-	rc = open_worlds(w, d, dir->p, e);
-	bar_end(&load);
-	return rc;
+	if (d->size > 1 && !m)
+		d->engine.host_ranks = deploy_local(d);
+	return 0;
 }
 
 static int
-run(struct args *a, struct batch_count *count, struct err *e)
+rank_files(const struct deploy *d, struct buf *dir, struct err *e)
 {
+	return cache_model(dir, d->model, &(struct cache_as){ d->layout,
+	    d->quantize, d->dummy }, note, e);
+}
+
+/* The worlds and the run over them. */
+static int
+lead(struct args *a, const char *dir, struct batch_count *count,
+    struct err *e)
+{
+	struct deploy *d = &a->d;
 	struct worlds w = {0};
-	struct engine *g;
 	struct served s = {0};
-	struct buf dir = {0};
-	char *name = model_name(a->d.model);
+	char *name = model_name(d->model);
+	struct bar load;
 	int rc = -1;
 
 	if (!name) {
 		err_sys(e, "no memory");
 		goto out;
 	}
-	if (open_model(a, &dir, &w, e) == -1)
-		goto out;
-	g = engine_of(&w);
-	if (served_open(&s, dir.p, name, engine_arch(g), engine_max_len(g),
-	    e) == -1 || finish_opts(a, &s, dir.p, e) == -1)
-		goto out;
-	a->b.stop_fd = catch_stop(e);
-	if (a->b.stop_fd != -1)
-		rc = batch_run(&a->b, g, &s, count, e);
+	bar_start(&load, "load", "B", 0);
+	d->engine.bar = &load;
+	rc = open_worlds(&w, d, dir, e);
+	bar_end(&load);
+	if (rc == 0)
+		rc = served_open(&s, dir, name, engine_arch(engine_of(&w)),
+		    engine_max_len(engine_of(&w)), e);
+	if (rc == 0)
+		rc = finish_opts(a, &s, dir, e);
+	if (rc == 0 && (a->b.stop_fd = catch_stop(e)) == -1)
+		rc = -1;
+	if (rc == 0)
+		rc = batch_run(&a->b, engine_of(&w), &s, count, e);
 out:
 	api_req_free(&a->b.proto);
-	sample_free(&a->stops);
 	served_close(&s);
 	close_worlds(&w);
-	deploy_free(&a->d);
-	buf_free(&dir);
 	free(name);
 	return rc;
+}
+
+static int
+run(struct args *a, struct batch_count *count, struct err *e)
+{
+	struct buf dir = {0};
+	int rc = -1;
+
+	if (resolve(&a->d, NULL, e) == 0 && rank_files(&a->d, &dir, e) == 0)
+		rc = lead(a, dir.p, count, e);
+	buf_free(&dir);
+	return rc;
+}
+
+/* ---- the run, where mpirun or srun started all ranks ---- */
+
+/* Rank files of each host are made by its first rank. */
+static int
+prepare(struct args *a, struct mpi *m, struct comm_opts *c, struct buf *dir,
+    struct err *e)
+{
+	int rc = resolve(&a->d, m, e);
+
+	c->waiting = mpi_rank(m) == 0 ? waiting : NULL;
+	c->ifname = a->d.ifname[0] ? a->d.ifname : NULL;
+	c->far = mpi_far(m);
+	if (rc == 0)
+		rc = launch_comm_env(c, e);
+	if (rc == 0 && mpi_first(m))
+		rc = rank_files(&a->d, dir, e);
+	if (mpi_agree(m, rc, e) == -1)
+		return -1;
+	if (!mpi_first(m))
+		rc = rank_files(&a->d, dir, e);
+	return mpi_agree(m, rc, e);
+}
+
+/* While the lead lives it says why the world ended; who else would, if not the
+ * first rank of another host or the lead's neighbour? */
+static void
+keep_quiet(const struct mpi *m, struct err *e)
+{
+	if (strncmp(e->msg, "rank 0 ", 7) != 0 ||
+	    (mpi_rank(m) != 1 && !mpi_first(m)))
+		e->msg[0] = '\0';
+}
+
+static int
+take_part(struct args *a, struct mpi *m, struct engine_link *link,
+    const char *dir, struct batch_count *count, struct err *e)
+{
+	struct deploy *d = &a->d;
+	char where[MPI_WHERE];
+	int rc;
+
+	if (d->size == 1)
+		return lead(a, dir, count, e);
+	if (mpi_find_lead(m, d, link, where, e) == -1)
+		return -1;
+	d->engine.dir = dir;
+	if (mpi_rank(m) == 0) {
+		d->engine.link = link;
+		return lead(a, dir, count, e);
+	}
+	signal(SIGPIPE, SIG_IGN);
+	rc = launch_follow(&d->engine, &link->comm, where, e);
+	if (rc == -1)
+		keep_quiet(m, e);
+	return rc;
+}
+
+static int
+run_mpi(struct args *a, struct batch_count *count, struct err *e)
+{
+	struct engine_link link = {0};
+	struct mpi *m = NULL;
+	struct buf dir = {0};
+	bool good = true;
+	int rc = -1;
+
+	if (mpi_open(&m, e) == -1) {
+		if (!mpi_speaks())
+			e->msg[0] = '\0';
+		return -1;
+	}
+	if (prepare(a, m, &link.comm, &dir, e) == 0) {
+		rc = take_part(a, m, &link, dir.p, count, e);
+		good = rc == 0;
+	} else if (mpi_rank(m) != 0) {
+		e->msg[0] = '\0';
+	}
+	mpi_close(&m, good);
+	buf_free(&dir);
+	return rc;
+}
+
+/* Says it, unless another rank does. */
+static int
+fail(const struct err *e)
+{
+	if (e->msg[0])
+		die_err(e);
+	return e->code;
 }
 
 int
@@ -461,14 +565,22 @@ main(int argc, char **argv)
 	rc = parse(&a, &argc, argv, &e);
 	if (rc == OPT_DONE)
 		return 0;
-	if (rc == -1 || check(&a, &e) == -1)
-		die_err(&e);
+	if (rc == OPT_RUN)
+		rc = check(&a, &e);
+	if (rc == -1 && mpi_wanted(&a.d) && !mpi_speaks())
+		e.msg[0] = '\0';
+	if (rc == -1)
+		return fail(&e);
 	if (argc == 1 && !a.d.model)
 		a.d.model = argv[0];
 	else if (argc != 0 || !a.d.model)
 		die(ERR_CALLER, "usage: dsi-gen %s", synopsis);
-	if (run(&a, &count, &e) == -1)
-		die_err(&e);
+	rc = mpi_wanted(&a.d) ? run_mpi(&a, &count, &e) :
+	    run(&a, &count, &e);
+	sample_free(&a.stops);
+	deploy_free(&a.d);
+	if (rc == -1)
+		return fail(&e);
 	if (a.b.jsonl && count.bad)
 		say("%llu of %llu requests failed: see their lines",
 		    (unsigned long long)count.bad,

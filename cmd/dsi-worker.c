@@ -15,7 +15,7 @@
 static const char synopsis[] =
     "--rank N --join WHERE [options] RANKFILES | --headless [options] MODEL";
 
-enum { JOIN_MS = 600000, END_MS = 5000 };
+enum { END_MS = 5000 };
 
 struct args {
 	struct deploy d;
@@ -36,27 +36,17 @@ static int
 be_rank(struct args *a, const char *dir, struct err *e)
 {
 	struct engine_opts *o = &a->d.engine;
-	struct engine_link link = { .listen_fd = -1 };
-	struct engine *g = NULL;
-	int rc;
+	struct comm_opts c = { .rank = (unsigned)a->rank,
+		.waiting = on_waiting };
 
-	link.comm.rank = (unsigned)a->rank;
-	link.comm.ifname = a->d.ifname[0] ? a->d.ifname : NULL;
-	link.comm.waiting = on_waiting;
-	if (launch_comm_env(&link.comm, e) == -1)
-		return -1;
-	link.lead_fd = launch_dial(a->join, JOIN_MS, on_waiting, NULL, e);
-	if (link.lead_fd == -1)
+	if (a->d.ifname[0])
+		c.ifname = a->d.ifname;
+	if (launch_comm_env(&c, e) == -1)
 		return -1;
 	o->dir = dir;
 	o->threads = (unsigned)a->d.threads;
 	o->host_ranks = (unsigned)a->host_ranks;
-	o->link = &link;
-	rc = engine_open(&g, o, e);
-	if (rc == 0)
-		rc = engine_follow(g, e);
-	engine_close(&g);
-	return rc;
+	return launch_follow(o, &c, a->join, e);
 }
 
 /* ---- all ranks of a node ---- */

@@ -163,8 +163,7 @@ lead_open(struct lead **lp, const struct deploy *d, unsigned w,
 	l->calls = *calls;
 	pthread_mutex_init(&l->lock, NULL);
 	own.dir = dir;
-	own.link = NULL;
-	if (plan_world(&d->layout) == 1)
+	if (own.link || plan_world(&d->layout) == 1)
 		rc = engine_open(&l->engine, &own, e);
 	else if ((rc = launch_open(&l->launch, dir, &own, &lc, e)) == 0)
 		rc = open_world(l, d, w, &own, e);
@@ -200,10 +199,17 @@ int
 launch_comm_env(struct comm_opts *o, struct err *e)
 {
 	const char *word = getenv("DSI_TRANSPORT");
+	bool tcp = word && strcmp(word, "tcp") == 0;
+	bool mpi = word && strcmp(word, "mpi") == 0;
 
-	if (word && strcmp(word, "tcp") != 0 && strcmp(word, "shm") != 0)
+	if (word && !tcp && !mpi && strcmp(word, "shm") != 0)
 		return err_set(e, ERR_CALLER,
-		    "DSI_TRANSPORT must be shm or tcp, not '%s'", word);
-	o->apart = word && strcmp(word, "tcp") == 0;
+		    "DSI_TRANSPORT must be shm, tcp or mpi, not '%s'", word);
+	if (mpi && !o->far)
+		return err_set(e, ERR_CALLER, "DSI_TRANSPORT=mpi needs "
+		    "--distributed-executor-backend=mpi");
+	o->apart = tcp || mpi;
+	if (tcp)
+		o->far = NULL;
 	return 0;
 }
