@@ -480,23 +480,12 @@ prepare(struct args *a, struct mpi *m, struct comm_opts *c, struct buf *dir,
 	return mpi_agree(m, rc, e);
 }
 
-/* While the lead lives it says why the world ended; who else would, if not the
- * first rank of another host or the lead's neighbour? */
-static void
-keep_quiet(const struct mpi *m, struct err *e)
-{
-	if (strncmp(e->msg, "rank 0 ", 7) != 0 ||
-	    (mpi_rank(m) != 1 && !mpi_first(m)))
-		e->msg[0] = '\0';
-}
-
 static int
 take_part(struct args *a, struct mpi *m, struct engine_link *link,
     const char *dir, struct batch_count *count, struct err *e)
 {
 	struct deploy *d = &a->d;
 	char where[MPI_WHERE];
-	int rc;
 
 	if (d->size == 1)
 		return lead(a, dir, count, e);
@@ -508,44 +497,31 @@ take_part(struct args *a, struct mpi *m, struct engine_link *link,
 		return lead(a, dir, count, e);
 	}
 	signal(SIGPIPE, SIG_IGN);
-	rc = launch_follow(&d->engine, &link->comm, where, e);
-	if (rc == -1)
-		keep_quiet(m, e);
-	return rc;
+	return launch_follow(&d->engine, &link->comm, where, e);
 }
 
+/* Says why it fails itself, while MPI keeps the launcher from ending it. */
 static int
 run_mpi(struct args *a, struct batch_count *count, struct err *e)
 {
 	struct engine_link link = {0};
 	struct mpi *m = NULL;
 	struct buf dir = {0};
-	bool good = true;
-	int rc = -1;
+	bool agreed = false, good;
+	int rc = mpi_open(&m, e);
 
-	if (mpi_open(&m, e) == -1) {
-		if (!mpi_speaks())
-			e->msg[0] = '\0';
-		return -1;
-	}
-	if (prepare(a, m, &link.comm, &dir, e) == 0) {
+	if (rc == 0)
+		agreed = (rc = prepare(a, m, &link.comm, &dir, e)) == -1;
+	if (rc == 0)
 		rc = take_part(a, m, &link, dir.p, count, e);
-		good = rc == 0;
-	} else if (mpi_rank(m) != 0) {
-		e->msg[0] = '\0';
+	good = rc == 0 || agreed;
+	if (rc == -1 && (!agreed || mpi_rank(m) == 0)) {
+		mpi_take_turn(m);
+		say("%s", e->msg);
 	}
 	mpi_close(&m, good);
 	buf_free(&dir);
 	return rc;
-}
-
-/* Says it, unless another rank does. */
-static int
-fail(const struct err *e)
-{
-	if (e->msg[0])
-		die_err(e);
-	return e->code;
 }
 
 int
@@ -558,29 +534,31 @@ main(int argc, char **argv)
 	};
 	struct batch_count count = {0};
 	struct err e = {0};
+	bool mpi;
 	int rc;
 
 	prog = "dsi-gen";
 	deploy_init(&a.d);
 	rc = parse(&a, &argc, argv, &e);
+	mpi = mpi_wanted(&a.d);
 	if (rc == OPT_DONE)
 		return 0;
-	if (rc == OPT_RUN)
-		rc = check(&a, &e);
-	if (rc == -1 && mpi_wanted(&a.d) && !mpi_speaks())
-		e.msg[0] = '\0';
-	if (rc == -1)
-		return fail(&e);
+	if (rc == -1 || check(&a, &e) == -1) {
+		if (mpi)
+			mpi_take_turn(NULL);
+		die_err(&e);
+	}
 	if (argc == 1 && !a.d.model)
 		a.d.model = argv[0];
 	else if (argc != 0 || !a.d.model)
 		die(ERR_CALLER, "usage: dsi-gen %s", synopsis);
-	rc = mpi_wanted(&a.d) ? run_mpi(&a, &count, &e) :
-	    run(&a, &count, &e);
+	rc = mpi ? run_mpi(&a, &count, &e) : run(&a, &count, &e);
 	sample_free(&a.stops);
 	deploy_free(&a.d);
+	if (rc == -1 && mpi)
+		return e.code;
 	if (rc == -1)
-		return fail(&e);
+		die_err(&e);
 	if (a.b.jsonl && count.bad)
 		say("%llu of %llu requests failed: see their lines",
 		    (unsigned long long)count.bad,

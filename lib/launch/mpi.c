@@ -10,12 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "comm/comm_plug.h"
 #include "launch/mpi.h"
 
-enum { HOST = 64, TEXT = 600 };
+enum { HOST = 64, TEXT = 600, TURN_MS = 1000, NEXT_MS = 20 };
 
 struct mpi {
 	const struct comm_plug *plug;
@@ -39,21 +40,33 @@ mpi_wanted(const struct deploy *d)
 	    (d->exec == DEPLOY_RAY && deploy_mpi_size() > 0);
 }
 
-/* Open MPI's mpirun, MPICH's, Slurm. */
-bool
-mpi_speaks(void)
+/* As Open MPI's mpirun, MPICH's, or Slurm says; 0: none of them. */
+static unsigned
+rank_said(void)
 {
-	static const char *const name[] = { "OMPI_COMM_WORLD_LOCAL_RANK",
-	    "MPI_LOCALRANKID", "SLURM_LOCALID" };
+	static const char *const name[] = { "OMPI_COMM_WORLD_RANK", "PMI_RANK",
+	    "SLURM_PROCID" };
+	uint64_t n;
 	size_t i;
 
 	for (i = 0; i < 3; i++) {
 		const char *v = getenv(name[i]);
 
-		if (v)
-			return strcmp(v, "0") == 0;
+		if (v && num_u64(v, UINT32_MAX, &n) == 0)
+			return (unsigned)n;
 	}
-	return true;
+	return 0;
+}
+
+void
+mpi_take_turn(const struct mpi *m)
+{
+	unsigned rank = m ? mpi_rank(m) : rank_said();
+	uint64_t ms = rank ? TURN_MS + (uint64_t)rank * NEXT_MS : 0;
+	struct timespec t = { (time_t)(ms / 1000),
+		(long)(ms % 1000) * 1000000 };
+
+	nanosleep(&t, NULL);
 }
 
 /* ---- the plug-in ---- */

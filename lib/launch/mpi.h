@@ -22,9 +22,6 @@ struct mpi;
 
 /* Do the flags ask for MPI?  Before deploy_resolve, too. */
 bool mpi_wanted(const struct deploy *d);
-/* Is this the process of its host that speaks for all, while MPI is not up?
- * True if no launcher of MPI started it. */
-bool mpi_speaks(void);
 
 int mpi_open(struct mpi **m, struct err *e);
 unsigned mpi_rank(const struct mpi *m);		/* 0: the lead */
@@ -42,5 +39,9 @@ int mpi_find_lead(struct mpi *m, const struct deploy *d,
 /* A rank whose world ended badly ends its process soon: it leaves without
  * waiting for others. */
 void mpi_close(struct mpi **m, bool good);
+/* Before a rank says why it fails: rank 0 may at once, others wait for a second
+ * and more.  Launchers end all ranks with the first, so one line comes out.
+ * m: NULL if MPI is not up. */
+void mpi_take_turn(const struct mpi *m);
 
 #endif
