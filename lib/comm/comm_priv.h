@@ -185,9 +185,9 @@ int world_over(struct comm *c, struct err *e);	/* e: why; -1 */
 
 /* ---- wait.c ---- */
 
-/* Whom a waiting rank waits for, asked only when something is wrong. */
+/* Does a waiting rank wait for this one?  Asked when something is wrong. */
 struct lack {
-	unsigned (*rank)(const void *arg);	/* NO_RANK: nobody */
+	bool (*rank)(const void *arg, unsigned rank);
 	void (*what)(const void *arg, char *s, size_t size);
 	const void *arg;			/* "has not ..." */
 };
@@ -199,7 +199,9 @@ int gate_wait(struct comm *c, struct gate *g, uint32_t old,
     uint64_t deadline_ns, const struct lack *lack, struct err *e);
 /* -1 with the right words when the deadline has passed. */
 int lack_late(struct comm *c, const struct lack *lack, struct err *e);
-int lack_left(struct comm *c, const struct lack *lack, struct err *e);
+/* -1 and the right words: rank, which is lacked, has left. */
+int lack_left(struct comm *c, const struct lack *lack, unsigned rank,
+    struct err *e);
 void news_wake(struct comm *c);		/* the watcher's: wake the sleeper */
 uint64_t deadline_in(uint64_t ns);
 

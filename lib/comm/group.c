@@ -284,18 +284,14 @@ comm_buffer(struct comm_group *g)
 	return buffer(g, g->me, g->round);
 }
 
-static unsigned
-missing(const void *arg)
+static bool
+missing(const void *arg, unsigned rank)
 {
 	const struct comm_group *g = arg;
+	unsigned i = member_of(g, rank);
 
-	for (unsigned i = 0; i < g->n; i++) {
-		uint32_t come = atomic_load(&g->record[i].come);
-
-		if ((int32_t)(come - (g->round + 1)) < 0)
-			return g->rank[i];
-	}
-	return NO_RANK;
+	return i < g->n && (int32_t)(atomic_load(&g->record[i].come) -
+	    (g->round + 1)) < 0;
 }
 
 static void

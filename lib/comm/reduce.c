@@ -302,23 +302,23 @@ exchange(struct comm_group *g, enum comm_op op, void *x, size_t n,
 
 /* ---- all of it ---- */
 
-static unsigned
-missing(const void *arg)
+static bool
+missing(const void *arg, unsigned rank)
 {
 	const struct comm_group *g = arg;
 
 	for (unsigned i = 0; i < g->nlocal; i++) {
 		unsigned m = g->local_member[i];
-		uint32_t come = atomic_load(&g->record[m].rcome);
 
-		if ((int32_t)(come - (g->rround + 1)) < 0)
-			return g->rank[m];
+		if (g->rank[m] == rank)
+			return (int32_t)(atomic_load(&g->record[m].rcome) -
+			    (g->rround + 1)) < 0;
 	}
 	for (unsigned k = 0; g->local == 0 && k < g->naway; k++) {
-		if ((int32_t)(g->away[k].got - (g->rround + 1)) < 0)
-			return g->away[k].leader;
+		if (g->away[k].leader == rank)
+			return (int32_t)(g->away[k].got - (g->rround + 1)) < 0;
 	}
-	return NO_RANK;
+	return false;
 }
 
 static void

@@ -13,7 +13,7 @@
 #ifdef __SANITIZE_THREAD__
 enum { WAKES = 100 };			/* its own thread wakes as well */
 #else
-enum { WAKES = 12 };
+enum { WAKES = 25 };
 #endif
 enum { N = 5, CAP = 4096, SOON_MS = 1900 };
 
