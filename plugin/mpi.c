@@ -30,7 +30,7 @@
 enum {
 	YIELDS = 4,			/* looks before the first sleep */
 	NAP_MIN_NS = 10000,
-	NAP_MAX_NS = 20000000,
+	NAP_MAX_NS = 50000000,
 	NAP_SHARE = 8,
 	PIECE = 2 << 20,		/* of a body; MPI counts in int */
 	LINGER_MS = 1000,		/* for goodbyes */
