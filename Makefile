@@ -61,7 +61,7 @@ plug_src := plugin/mpi.c $(addprefix lib/base/,err.c mem.c now.c utf8.c)
 
 all: $(bin) $(scripts) plugin
 ctests: $(unit) $(tkern) $(fuzzreg)
-tests: all ctests $(helper)
+tests: all ctests $(helper) test-plugins
 benches: $(benches)
 
 # Kernels: each instruction set in its own folder, with its own flags.
@@ -103,6 +103,13 @@ else
 plugin:
 endif
 
+# For the tests, one for each MPI that there is.
+test-plugins:
+	@for mpi in openmpi mpich; do \
+	    command -v mpicc.$$mpi >/dev/null || continue; \
+	    $(MAKE) MPICC=mpicc.$$mpi PLUGIN='$B'/t/$$mpi/dsi-mpi.so plugin || exit; \
+	done
+
 # A fuzz target is also a plain program that replays files: no fuzzer needed.
 $(fuzzreg): $B/t/fuzz/%: $B/t/fuzz/%.o $B/t/fuzz-main.o $B/libdsi.a
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -125,6 +132,8 @@ compile_commands.json: $(lib_src) $(kern_src) $(cmd_src) Makefile
 install: all
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/dsi/demo'
 	install -m 755 $(bin) $(scripts) '$(DESTDIR)$(PREFIX)/bin'
+	[ ! -e '$(PLUGIN)' ] || install -D -m 755 '$(PLUGIN)' '$(DESTDIR)$(PREFIX)/lib/dsi/dsi-mpi.so'
+	install -D -m 644 share/slurm/dsi.sbatch '$(DESTDIR)$(PREFIX)/share/dsi/slurm/dsi.sbatch'
 	install -m 644 share/demo/model/* '$(DESTDIR)$(PREFIX)/share/dsi/demo'
 	for s in 1 5 7; do for f in man/*.$$s; do [ -e "$$f" ] || continue; \
 	    install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/man/man$$s/$${f##*/}"; done; done
@@ -134,5 +143,5 @@ clean:
 
 -include $(shell find $B -name '*.d' 2>/dev/null)
 always:
-.PHONY: all always plugin ctests tests benches check lint fuzz bench install clean
+.PHONY: all always plugin test-plugins ctests tests benches check lint fuzz bench install clean
 .DELETE_ON_ERROR:
