@@ -459,13 +459,13 @@ run(struct args *a, struct batch_count *count, struct err *e)
 
 /* ---- the run, where mpirun or srun started all ranks ---- */
 
-/* Rank files of each host are made by its first rank. */
+/* rc: how parsing went.  Rank files of each host are made by its first rank. */
 static int
 prepare(struct args *a, struct mpi *m, struct comm_opts *c, struct buf *dir,
-    struct err *e)
+    int rc, struct err *e)
 {
-	int rc = resolve(&a->d, m, e);
-
+	if (rc == 0)
+		rc = resolve(&a->d, m, e);
 	c->waiting = mpi_rank(m) == 0 ? waiting : NULL;
 	c->ifname = a->d.ifname[0] ? a->d.ifname : NULL;
 	c->far = mpi_far(m);
@@ -500,28 +500,39 @@ take_part(struct args *a, struct mpi *m, struct engine_link *link,
 	return launch_follow(&d->engine, &link->comm, where, e);
 }
 
-/* Says why it fails itself, while MPI keeps the launcher from ending it. */
+/* Says itself why it fails, while MPI keeps the launcher from ending it. */
 static int
-run_mpi(struct args *a, struct batch_count *count, struct err *e)
+run_mpi(struct args *a, int parsed, struct batch_count *count, struct err *e)
 {
 	struct engine_link link = {0};
 	struct mpi *m = NULL;
 	struct buf dir = {0};
-	bool agreed = false, good;
-	int rc = mpi_open(&m, e);
+	bool agreed = false;
+	int rc = mpi_open(&m, parsed == -1 ? NULL : e);
 
-	if (rc == 0)
-		agreed = (rc = prepare(a, m, &link.comm, &dir, e)) == -1;
+	if (rc == 0) {
+		rc = prepare(a, m, &link.comm, &dir, parsed, e);
+		agreed = rc == -1;
+	}
 	if (rc == 0)
 		rc = take_part(a, m, &link, dir.p, count, e);
-	good = rc == 0 || agreed;
 	if (rc == -1 && (!agreed || mpi_rank(m) == 0)) {
 		mpi_take_turn(m);
 		say("%s", e->msg);
 	}
-	mpi_close(&m, good);
+	mpi_close(&m, rc == 0 || agreed);
 	buf_free(&dir);
 	return rc;
+}
+
+static int
+operand(struct args *a, int argc, char **argv, struct err *e)
+{
+	if (argc == 1 && !a->d.model)
+		a->d.model = argv[0];
+	else if (argc != 0 || !a->d.model)
+		return err_set(e, ERR_CALLER, "usage: dsi-gen %s", synopsis);
+	return 0;
 }
 
 int
@@ -534,31 +545,24 @@ main(int argc, char **argv)
 	};
 	struct batch_count count = {0};
 	struct err e = {0};
-	bool mpi;
 	int rc;
 
 	prog = "dsi-gen";
 	deploy_init(&a.d);
 	rc = parse(&a, &argc, argv, &e);
-	mpi = mpi_wanted(&a.d);
 	if (rc == OPT_DONE)
 		return 0;
-	if (rc == -1 || check(&a, &e) == -1) {
-		if (mpi)
-			mpi_take_turn(NULL);
+	if (rc == 0 && (check(&a, &e) == -1 ||
+	    operand(&a, argc, argv, &e) == -1))
+		rc = -1;
+	if (mpi_wanted(&a.d)) {
+		if (run_mpi(&a, rc, &count, &e) == -1)
+			return e.code;
+	} else if (rc == -1 || run(&a, &count, &e) == -1) {
 		die_err(&e);
 	}
-	if (argc == 1 && !a.d.model)
-		a.d.model = argv[0];
-	else if (argc != 0 || !a.d.model)
-		die(ERR_CALLER, "usage: dsi-gen %s", synopsis);
-	rc = mpi ? run_mpi(&a, &count, &e) : run(&a, &count, &e);
 	sample_free(&a.stops);
 	deploy_free(&a.d);
-	if (rc == -1 && mpi)
-		return e.code;
-	if (rc == -1)
-		die_err(&e);
 	if (a.b.jsonl && count.bad)
 		say("%llu of %llu requests failed: see their lines",
 		    (unsigned long long)count.bad,

@@ -16,7 +16,7 @@
 #include "comm/comm_plug.h"
 #include "launch/mpi.h"
 
-enum { HOST = 64, TEXT = 600, TURN_MS = 1000, NEXT_MS = 20 };
+enum { HOST = 64, TEXT = 600, TURN_MS = 3000, NEXT_MS = 20 };
 
 struct mpi {
 	const struct comm_plug *plug;

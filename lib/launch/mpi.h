@@ -39,8 +39,8 @@ int mpi_find_lead(struct mpi *m, const struct deploy *d,
 /* A rank whose world ended badly ends its process soon: it leaves without
  * waiting for others. */
 void mpi_close(struct mpi **m, bool good);
-/* Before a rank says why it fails: rank 0 may at once, others wait for a second
- * and more.  Launchers end all ranks with the first, so one line comes out.
+/* Before a rank says why it fails: rank 0 may at once, others wait for seconds.
+ * Most launchers end all ranks with the first, so one line comes out.
  * m: NULL if MPI is not up. */
 void mpi_take_turn(const struct mpi *m);
 
