@@ -405,7 +405,7 @@ static int
 rank_files(const struct deploy *d, struct buf *dir, struct err *e)
 {
 	return cache_model(dir, d->model, &(struct cache_as){ d->layout,
-	    d->quantize, d->dummy }, note, e);
+	    d->quantize, d->dummy, d->hollow }, note, e);
 }
 
 /* The worlds and the run over them. */
