@@ -86,7 +86,7 @@ start_slurm() {
 
 # The daemons, and the helpers of jobs that they left.
 ours() {
-	local f p
+	local p
 	cat "$BATS_FILE_TMPDIR"/slurm/*.pid 2>/dev/null
 	for p in $(pgrep -f '^slurmstepd'); do
 		tr '\0' '\n' <"/proc/$p/environ" 2>/dev/null |

@@ -32,8 +32,8 @@ const struct comm_far *mpi_far(const struct mpi *m);
 int mpi_agree(struct mpi *m, int rc, struct err *e);
 /* Does the layout have as many ranks as were started? */
 int mpi_check(const struct mpi *m, const struct deploy *d, struct err *e);
-/* Rank 0 listens, all others learn where: waits for all.  Of link->comm it fills
- * in the rank. */
+/* Rank 0 listens, all others learn where; waits for all.  Of link->comm it
+ * fills in the rank. */
 int mpi_find_lead(struct mpi *m, const struct deploy *d,
     struct engine_link *link, char where[MPI_WHERE], struct err *e);
 /* A rank whose world ended badly ends its process soon: it leaves without
