@@ -14,7 +14,7 @@
 #define MS ((uint64_t)1000000)
 
 enum {
-	SPINS = 200,			/* pauses: some microseconds */
+	SPINS = 30,			/* pauses: a microsecond */
 	SETUP_MS = 60000,		/* from the welcome to the first call */
 	JOIN_MS = 600000, STEP_MS = 60000, ALIVE_MS = 10000,
 };

@@ -17,7 +17,7 @@
 enum {
 	POLL_NS = 200000,		/* while far sends are under way */
 	NAP_NS = 100000, NAP_MAX_NS = 10000000,
-	YIELDS = 4,
+	YIELDS = 4, CALM_YIELDS = 8,
 };
 
 static long
@@ -131,24 +131,32 @@ sleep_on(struct comm *c, struct gate *g, uint32_t old, uint32_t news,
 	atomic_fetch_sub(&g->sleepers, 1);
 }
 
+/* What costs less than a sleep and a wake: some pauses, where ranks don't
+ * outnumber cores; and yields.  Those who are still to come run during a yield
+ * (4 ranks on 2 cores: 4 microseconds a barrier instead of 30), also when the
+ * kernel has put them on this core although another one is free. */
+static bool
+look_a_while(const struct comm *c, struct gate *g, uint32_t old)
+{
+	for (unsigned i = 0; i < (c->spins ? CALM_YIELDS : YIELDS); i++) {
+		for (unsigned k = 0; k <= c->spins; k++) {
+			if (atomic_load_explicit(&g->value,
+			    memory_order_acquire) != old)
+				return true;
+			if (k < c->spins)
+				pause_cpu();
+		}
+		sched_yield();
+	}
+	return false;
+}
+
 int
 gate_wait(struct comm *c, struct gate *g, uint32_t old, uint64_t deadline_ns,
     const struct lack *lack, struct err *e)
 {
-	for (unsigned i = 0; i < c->spins; i++) {
-		if (atomic_load_explicit(&g->value, memory_order_acquire) !=
-		    old)
-			return 0;
-		pause_cpu();
-	}
-	/* Where ranks outnumber cores, those who are still to come run now:
-	 * yielding to them a few times costs less than a sleep and a wake
-	 * (4 ranks on 2 cores: 4 microseconds a barrier instead of 30). */
-	for (unsigned i = 0; i < YIELDS; i++) {
-		if (atomic_load(&g->value) != old)
-			return 0;
-		sched_yield();
-	}
+	if (look_a_while(c, g, old))
+		return 0;
 	for (bool slept = false;; slept = true) {
 		uint32_t news = atomic_load(&c->news);
 
