@@ -480,12 +480,14 @@ prepare(struct args *a, struct mpi *m, struct comm_opts *c, struct buf *dir,
 	return mpi_agree(m, rc, e);
 }
 
+/* 1: failed, and the lead says why. */
 static int
 take_part(struct args *a, struct mpi *m, struct engine_link *link,
     const char *dir, struct batch_count *count, struct err *e)
 {
 	struct deploy *d = &a->d;
 	char where[MPI_WHERE];
+	int rc;
 
 	if (d->size == 1)
 		return lead(a, dir, count, e);
@@ -497,7 +499,8 @@ take_part(struct args *a, struct mpi *m, struct engine_link *link,
 		return lead(a, dir, count, e);
 	}
 	signal(SIGPIPE, SIG_IGN);
-	return launch_follow(&d->engine, &link->comm, where, e);
+	rc = launch_follow(&d->engine, &link->comm, where, e);
+	return rc == 1 && strncmp(e->msg, "rank 0 ", 7) == 0 ? -1 : rc;
 }
 
 /* Says itself why it fails, while MPI keeps the launcher from ending it. */
@@ -522,7 +525,7 @@ run_mpi(struct args *a, int parsed, struct batch_count *count, struct err *e)
 	}
 	mpi_close(&m, rc == 0 || agreed);
 	buf_free(&dir);
-	return rc;
+	return rc == 0 ? 0 : -1;
 }
 
 static int

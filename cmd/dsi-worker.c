@@ -46,7 +46,7 @@ be_rank(struct args *a, const char *dir, struct err *e)
 	o->dir = dir;
 	o->threads = (unsigned)a->d.threads;
 	o->host_ranks = (unsigned)a->host_ranks;
-	return launch_follow(o, &c, a->join, e);
+	return launch_follow(o, &c, a->join, e) == 0 ? 0 : -1;
 }
 
 /* ---- all ranks of a node ---- */

@@ -70,8 +70,8 @@ int launch_comm_env(struct comm_opts *o, struct err *e);
 /* ---- rank.c ---- */
 
 /* Any other rank: finds the lead at join, and works for it until it closes (0)
- * or the world ends.  o: but for link; c: rank, far and what the environment
- * says. */
+ * or the world ends (1, e: why, as the lead knows too).  -1: it couldn't begin.
+ * o: but for link; c: rank, far and what the environment says. */
 int launch_follow(const struct engine_opts *o, const struct comm_opts *c,
     const char *join, struct err *e);
 

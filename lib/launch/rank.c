@@ -19,8 +19,8 @@ launch_follow(const struct engine_opts *o, const struct comm_opts *c,
 		return -1;
 	own.link = &link;
 	rc = engine_open(&g, &own, e);
-	if (rc == 0)
-		rc = engine_follow(g, e);
+	if (rc == 0 && engine_follow(g, e) == -1)
+		rc = 1;
 	engine_close(&g);
 	return rc;
 }
