@@ -43,28 +43,16 @@ static int
 be_rank(struct args *a, const char *dir, struct err *e)
 {
 	struct engine_opts *o = &a->d.engine;
-	struct engine_link link = { .listen_fd = -1 };
-	struct engine *g = NULL;
-	int rc;
+	struct comm_opts c = { .rank = (unsigned)a->rank,
+		.waiting = on_waiting };
 
-	link.comm.rank = (unsigned)a->rank;
-	link.comm.waiting = on_waiting;
-	if (launch_comm_opts(&link.comm, &a->d, e) == -1)
+	if (launch_comm_opts(&c, &a->d, e) == -1)
 		return -1;
-	link.comm.ifname = a->ifname;
-	link.lead_fd = launch_dial(a->join, a->d.join_s * 1000, on_waiting,
-	    NULL, e);
-	if (link.lead_fd == -1)
-		return -1;
+	c.ifname = a->ifname;
 	o->dir = dir;
 	o->threads = (unsigned)a->d.threads;
 	o->host_ranks = (unsigned)a->host_ranks;
-	o->link = &link;
-	rc = engine_open(&g, o, e);
-	if (rc == 0)
-		rc = engine_follow(g, e);
-	engine_close(&g);
-	return rc;
+	return launch_follow(o, &c, a->join, e) == 0 ? 0 : -1;
 }
 
 /* ---- all ranks of a node ---- */

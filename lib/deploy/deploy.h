@@ -140,6 +140,10 @@ struct opt *deploy_engine_opts(struct opt *t, struct engine_opts *o,
  * a manifest; no weights. */
 int deploy_resolve(struct deploy *d, struct err *e);
 
+/* Ranks that mpirun or srun started, as they say in the environment; 0: none of
+ * them did. */
+unsigned deploy_mpi_size(void);
+
 /* Does this node run the rank (0..d->size-1)? */
 bool deploy_is_local(const struct deploy *d, unsigned rank);
 /* How many it runs. */

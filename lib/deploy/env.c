@@ -181,9 +181,9 @@ deploy_mpi_size(void)
 {
 	const char *ompi = getenv("OMPI_COMM_WORLD_SIZE");
 	const char *pmi = getenv("PMI_SIZE");
-	const char *task = getenv("SLURM_PROCID");	/* under srun only */
-	const char *v = ompi ? ompi : pmi ? pmi :
-	    task ? getenv("SLURM_NTASKS") : NULL;
+	/* of srun only: a batch script has SLURM_NTASKS too */
+	const char *step = getenv("SLURM_STEP_NUM_TASKS");
+	const char *v = ompi ? ompi : pmi ? pmi : step;
 	uint64_t n;
 
 	return v && num_u64(v, UINT32_MAX, &n) == 0 ? (unsigned)n : 0;

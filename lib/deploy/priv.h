@@ -36,8 +36,6 @@ void yaml_close(struct yaml *y);
 
 /* Interface, places, VLLM_PP_LAYER_PARTITION. */
 int deploy_env(struct deploy *d, struct err *e);
-/* Ranks that mpirun or srun started; 0: none of them did. */
-unsigned deploy_mpi_size(void);
 
 /* ---- form.c ---- */
 

@@ -63,7 +63,8 @@ struct lead_calls {
  * rank 0), waits for the other nodes', and opens the engine over all of them.
  * dir: rank files for d's layout.  A rank that dies ends the world: the
  * engine's error then has its last words.  End with lead_close, which closes
- * the engine too.  o: but for dir and link. */
+ * the engine too.  o: but for dir; with a link, others have started the ranks,
+ * and it says how they are met. */
 int lead_open(struct lead **l, const struct deploy *d, unsigned w,
     const char *dir, const struct engine_opts *o,
     const struct lead_calls *calls, struct err *e);
@@ -73,10 +74,18 @@ unsigned lead_hosts(const struct lead *l);
 void lead_close(struct lead **l);
 
 /* What deployment and environment say about the links of every rank:
- * timeouts, the interface; DSI_TRANSPORT is "tcp" where shared memory is not
- * to be used. */
+ * timeouts, the interface.  DSI_TRANSPORT is "tcp" or "mpi" where shared memory
+ * is not to be used; o->far is MPI's, or NULL. */
 int launch_comm_opts(struct comm_opts *o, const struct deploy *d,
     struct err *e);
+
+/* ---- rank.c ---- */
+
+/* Any other rank: finds the lead at join, and works for it until it closes (0)
+ * or the world ends (1, e: why, as the lead knows too).  -1: it couldn't begin.
+ * o: but for link; c: rank, far and what the environment says. */
+int launch_follow(const struct engine_opts *o, const struct comm_opts *c,
+    const char *join, struct err *e);
 
 /* ---- net.c ---- */
 

@@ -211,8 +211,7 @@ lead_open(struct lead **lp, const struct deploy *d, unsigned w,
 	l->hosts = l->world = 1;
 	pthread_mutex_init(&l->lock, NULL);
 	own.dir = dir;
-	own.link = NULL;
-	if (plan_world(&d->layout) == 1) {
+	if (own.link || plan_world(&d->layout) == 1) {
 		rc = engine_open(&l->engine, &own, e);
 	} else {
 		l->hosts = 0;
@@ -265,11 +264,18 @@ int
 launch_comm_opts(struct comm_opts *o, const struct deploy *d, struct err *e)
 {
 	const char *word = getenv("DSI_TRANSPORT");
+	bool tcp = word && strcmp(word, "tcp") == 0;
+	bool mpi = word && strcmp(word, "mpi") == 0;
 
-	if (word && strcmp(word, "tcp") != 0 && strcmp(word, "shm") != 0)
+	if (word && !tcp && !mpi && strcmp(word, "shm") != 0)
 		return err_set(e, ERR_CALLER,
-		    "DSI_TRANSPORT must be shm or tcp, not '%s'", word);
-	o->apart = word && strcmp(word, "tcp") == 0;
+		    "DSI_TRANSPORT must be shm, tcp or mpi, not '%s'", word);
+	if (mpi && !o->far)
+		return err_set(e, ERR_CALLER, "DSI_TRANSPORT=mpi needs "
+		    "--distributed-executor-backend=mpi");
+	o->apart = tcp || mpi;
+	if (tcp)
+		o->far = NULL;
 	o->ifname = d->ifname[0] ? d->ifname : NULL;
 	o->join_ms = d->join_s * 1000;
 	o->alive_ms = d->alive_s * 1000;
