@@ -227,6 +227,8 @@ void deploy_plan_free(struct deploy_plan *p);
 
 /* ---- report.c ---- */
 
+void deploy_size_text(char out[24], uint64_t n);	/* "45.41 GiB" */
+
 /* For people: some lines, ranks with equal rows together. */
 void deploy_put_text(struct buf *b, const struct deploy *d,
     const struct deploy_plan *p);

@@ -67,39 +67,47 @@ int peer_dial(int *fd, const struct probe_request *r, const char *from,
     struct err *e);
 int peer_measure(int fd, unsigned ms, struct probe_link *link, struct err *e);
 
-/* ---- kid.c: a probe as its starter sees it ---- */
+/* ---- guard.c ---- */
 
-struct kid {
-	int pid;			/* its process group, too; 0: none */
-	int in, out, words;		/* its stdin, stdout, stderr; or -1 */
-	struct buf to, from;		/* not yet written, not yet read */
-	char last[PROBE_WORDS];		/* the last line of stderr */
-	char line[PROBE_WORDS];		/* the one that is coming in */
-	size_t nline;
-	char noise[PROBE_WORDS];	/* the first line that was no reply */
-	bool waiting;			/* for a reply */
-	struct probe_reply *reply;	/* the last one; NULL: it failed */
-	char why[PROBE_WORDS];
-};
-
-/* Ends process groups when this process is gone, however that comes. */
+/* A process that ends the process groups it was told of once this process is
+ * gone, however that comes. */
 struct guard {
 	int fd, pid;
 };
 
 int guard_start(struct guard *g, struct err *e);
+void guard_add(const struct guard *g, int group);
+void guard_forget(const struct guard *g, int group);
 void guard_end(struct guard *g);
 
-/* Starts it in a process group of its own.  argv: its words. */
-int kid_start(struct kid *k, struct guard *g, char *const *argv,
+/* ---- kid.c: a probe as its starter sees it ---- */
+
+struct kid {
+	int pid;			/* its process group, too; 0: none */
+	int in, out, words;		/* its stdin, stdout, stderr; or -1 */
+	struct buf to, from, line;	/* not yet written, not yet read */
+	char said[PROBE_WORDS];		/* the line of stderr coming in */
+	size_t nsaid;
+	char last[PROBE_WORDS];		/* the last one that was not empty */
+	char noise[PROBE_WORDS];	/* the first line that was no reply */
+	bool met;			/* there was a reply */
+	uint64_t ended_ns;		/* when its stdout ended; 0: not yet */
+	bool waiting;			/* for the reply to asked */
+	enum probe_do asked;
+	struct probe_reply reply;	/* the last one */
+	char why[PROBE_WORDS];		/* it failed; "": not so far */
+};
+
+/* Starts it in a process group of its own.  argv ends with NULL. */
+int kid_start(struct kid *k, const struct guard *g, char *const *argv,
     struct err *e);
+/* Does nothing for one that has failed. */
 void kid_ask(struct kid *k, const struct probe_request *r);
-/* Waits until none of them waits for a reply, or until then, or for *stop. */
+/* Waits until none of them waits for a reply, or until then, or for *stop.
+ * Those that still wait then have failed; text says how long that was. */
 void kid_wait(struct kid *k, size_t n, uint64_t deadline_ns,
     const volatile sig_atomic_t *stop);
-/* Those that still wait have failed. */
-void kid_late(struct kid *k, size_t n, const char *at, double seconds);
-/* Ends all, at first by the end of their input. */
-void kid_end(struct kid *k, size_t n, struct guard *g);
+/* Ends all: by the end of their input, then by signals to their groups. */
+void kid_end(struct kid *k, size_t n, const struct guard *g);
 
 #endif

@@ -327,8 +327,11 @@ wire_line(struct buf *in, struct buf *line, struct err *e)
 	if (!end)
 		return 0;
 	buf_clear(line);
-	buf_put(line, in->p, n);
+	buf_put(line, in->p, n + 1);
+	if (buf_ok(line, e) == -1)
+		return -1;
+	line->p[--line->n] = '\0';
 	memmove(in->p, end + 1, in->n - n);	/* and the NUL */
 	in->n -= n + 1;
-	return buf_ok(line, e) == -1 ? -1 : 1;
+	return 1;
 }
