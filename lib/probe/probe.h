@@ -64,6 +64,8 @@ int probe_serve(int in, int out, struct err *e);
 
 struct probe_opts {
 	const struct deploy *d;		/* resolved */
+	struct deploy_plan *plan;	/* of d; its fit becomes the last
+					 * host's */
 	const struct probe_hosts *hosts;
 	const struct probe_share *share;
 	/* Words that HOST and the probe's command follow; NULL: ssh, and no

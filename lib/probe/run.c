@@ -189,6 +189,18 @@ make_token(char token[PROBE_TOKEN + 1])
 		snprintf(token + 2 * i, 3, "%02x", raw[i]);
 }
 
+/* The address that the connection really has. */
+static void
+take_end(struct probe_result *v, const struct probe_reply *y)
+{
+	if (!y->link.interface[0])
+		return;
+	snprintf(v->facts.interface, sizeof(v->facts.interface), "%s",
+	    y->link.interface);
+	snprintf(v->facts.address, sizeof(v->facts.address), "%s",
+	    y->link.address);
+}
+
 /* As the lead of the world would: at the address that was given, else at that
  * of its interface. */
 static bool
@@ -198,6 +210,7 @@ lead_up(struct run *r)
 	struct probe *p = r->p;
 	struct probe_request *q = &r->request;
 	const char *given = d->dp_address ? d->dp_address : d->master_address;
+	const struct probe_reply *y;
 
 	p->port = d->lead_port;
 	snprintf(p->address, sizeof(p->address), "%s", given ? given :
@@ -210,7 +223,10 @@ lead_up(struct run *r)
 	make_token(q->token);
 	kid_ask(&r->kid[0], q);
 	kid_wait(r->kid, 1, at_part(r, DIAL_PART), r->o->stop);
-	p->listened = reply_of(r, 0) != NULL;
+	y = reply_of(r, 0);
+	p->listened = y != NULL;
+	if (y)
+		take_end(&p->v[0], y);
 	return p->listened;
 }
 
@@ -224,12 +240,7 @@ take_link(struct run *r, size_t i)
 		return;
 	v->linked = true;
 	v->link = y->link;
-	if (!v->link.interface[0])
-		return;
-	snprintf(v->facts.interface, sizeof(v->facts.interface), "%s",
-	    v->link.interface);
-	snprintf(v->facts.address, sizeof(v->facts.address), "%s",
-	    v->link.address);
+	take_end(v, y);
 }
 
 static bool

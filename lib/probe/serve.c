@@ -28,27 +28,37 @@ struct serve {
 
 /* ---- requests ---- */
 
+/* This end of fd, as the others see it. */
+static void
+tell_end(struct serve *s, int fd)
+{
+	struct probe_link *l = &s->reply.link;
+
+	addr_of(fd, false, l->address, sizeof(l->address));
+	wire_plain(l->interface, sizeof(l->interface),
+	    iface_of(&s->facts, l->address));
+}
+
 static int
 listen_as_lead(struct serve *s, struct err *e)
 {
-	return lead_listen(&s->lead, &s->request, e);
+	if (lead_listen(&s->lead, &s->request, e) == -1)
+		return -1;
+	tell_end(s, s->lead.listener);
+	return 0;
 }
 
 /* From the address of the interface that was asked for, if any was. */
 static int
 dial(struct serve *s, struct err *e)
 {
-	struct probe_link *l = &s->reply.link;
-
 	if (s->peer != -1)
 		close(s->peer);
 	s->peer = -1;
 	if (peer_dial(&s->peer, &s->request, s->facts.from[0] ?
 	    s->facts.address : "", e) == -1)
 		return -1;
-	addr_of(s->peer, false, l->address, sizeof(l->address));
-	wire_plain(l->interface, sizeof(l->interface),
-	    iface_of(&s->facts, l->address));
+	tell_end(s, s->peer);
 	return 0;
 }
 
