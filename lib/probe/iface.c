@@ -55,15 +55,25 @@ iface_of(const struct probe_facts *f, const char *address)
 	return "";
 }
 
+/* No other host can reach it there. */
+static bool
+is_loopback(const struct probe_if *p)
+{
+	return strncmp(p->address, "127.", 4) == 0 ||
+	    strcmp(p->address, "::1") == 0;
+}
+
 void
 iface_words(char *out, size_t size, const struct probe_facts *f)
 {
 	size_t n = 0;
 
-	snprintf(out, size, "none with an address");
+	snprintf(out, size, "no address but its own");
 	for (unsigned i = 0; i < f->nifs && n < size; i++)
-		n += (size_t)snprintf(out + n, size - n, "%s%s %s",
-		    i ? ", " : "", f->ifs[i].name, f->ifs[i].address);
+		if (!is_loopback(&f->ifs[i]))
+			n += (size_t)snprintf(out + n, size - n, "%s%s %s",
+			    n ? ", " : "", f->ifs[i].name,
+			    f->ifs[i].address);
 }
 
 /* The address from which packets would go out into the world.  Connecting a
@@ -129,8 +139,7 @@ iface_choose(struct probe_facts *f, const char *name, const char *want)
 			return;
 		}
 		if (!best || strcmp(p->address, out) == 0 ||
-		    (strcmp(best->name, "lo") == 0 &&
-		    strcmp(best->address, out) != 0))
+		    (is_loopback(best) && strcmp(best->address, out) != 0))
 			best = p;
 	}
 	if (best)

@@ -19,7 +19,7 @@
 
 #include "probe/priv.h"
 
-enum { WORDS_MS = 300, TICK_MS = 50, GRACE_MS = 500, TERM_MS = 200 };
+enum { WORDS_MS = 300, TICK_MS = 20, GRACE_MS = 500, TERM_MS = 200 };
 
 #define MS 1000000ull
 
@@ -107,15 +107,24 @@ fail(struct kid *k, const char *fmt, ...)
 	shut(&k->words);
 }
 
+/* Has it ended, and how?  It stays to be waited for. */
+static bool
+has_ended(const struct kid *k, siginfo_t *how)
+{
+	*how = (siginfo_t){ .si_pid = 0 };
+	return waitid(P_PID, (id_t)k->pid, how, WEXITED | WNOHANG |
+	    WNOWAIT) == -1 || how->si_pid != 0;
+}
+
 /* Its stdout has ended; what has it said, and how did it end? */
 static void
 fail_ended(struct kid *k)
 {
-	siginfo_t how = { .si_pid = 0 };
 	char status[64] = "";
 	const char *said = k->last[0] ? k->last : k->noise;
+	siginfo_t how;
 
-	waitid(P_PID, (id_t)k->pid, &how, WEXITED | WNOHANG | WNOWAIT);
+	has_ended(k, &how);
 	if (how.si_pid && how.si_code == CLD_EXITED)
 		snprintf(status, sizeof(status), "exit %d", how.si_status);
 	else if (how.si_pid)
@@ -256,11 +265,13 @@ static bool
 settle(const struct watch *w, int *ms)
 {
 	bool any = false;
+	siginfo_t how;
 
 	for (size_t i = 0; i < w->n; i++) {
 		struct kid *k = &w->k[i];
 
-		if (k->ended_ns && !k->why[0] && (k->words == -1 ||
+		if (k->ended_ns && !k->why[0] && ((k->words == -1 &&
+		    has_ended(k, &how)) ||
 		    now_ns() - k->ended_ns > WORDS_MS * MS))
 			fail_ended(k);
 		if (k->waiting && k->ended_ns)
@@ -334,11 +345,9 @@ running(const struct kid *k, size_t n, unsigned ms)
 	for (;;) {
 		left = 0;
 		for (size_t i = 0; i < n; i++) {
-			siginfo_t how = { .si_pid = 0 };
+			siginfo_t how;
 
-			if (k[i].pid && waitid(P_PID, (id_t)k[i].pid, &how,
-			    WEXITED | WNOHANG | WNOWAIT) == 0)
-				left += how.si_pid == 0;
+			left += k[i].pid && !has_ended(&k[i], &how);
 		}
 		if (left == 0 || now_ns() >= until)
 			return left;
