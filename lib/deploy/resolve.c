@@ -319,8 +319,9 @@ check_lead(struct deploy *d, struct err *e)
 		return err_set(e, ERR_CALLER, "a node without group 0 does "
 		    "not lead and needs --headless");
 	if (!d->lead && !d->find_lead && d->nodes > 1 &&
-	    d->runs_on == DEPLOY_MP && deploy_note(d, e, "other nodes can't reach 127.0.0.1: name the "
-	    "address of this one with --data-parallel-address") == -1)
+	    d->runs_on == DEPLOY_MP && deploy_note(d, e, "other nodes can't "
+	    "reach 127.0.0.1: name the address of this one with "
+	    "--data-parallel-address") == -1)
 		return -1;
 	if (!d->lead)
 		d->lead = "127.0.0.1";

@@ -3,7 +3,7 @@
  *
  * What they say is a stranger's until the first reply, because login scripts
  * like to print: such lines are skipped, and quoted only when no reply comes.
- * What a shell says on stderr is why it failed, in its own words.
+ * What a shell says on its fd 2 is why it failed, in its own words.
  *
  * None is waited for before the end, so that its number stays its own.
  */
@@ -116,7 +116,7 @@ has_ended(const struct kid *k, siginfo_t *how)
 	    WNOWAIT) == -1 || how->si_pid != 0;
 }
 
-/* Its stdout has ended; what has it said, and how did it end? */
+/* Its output has ended; what has it said, and how did it end? */
 static void
 fail_ended(struct kid *k)
 {
