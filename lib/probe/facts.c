@@ -63,7 +63,7 @@ see_kernels(struct probe_facts *f)
 	unsigned flags = cpu_flags();
 
 	if (cpu_mask(mask, &flags) == -1)
-		snprintf(f->error, sizeof(f->error), "DSI_CPU=%.64s names no "
+		snprintf(f->wrong, sizeof(f->wrong), "DSI_CPU=%.64s names no "
 		    "instruction set", mask);
 	kern_init(flags);
 	snprintf(f->kernels, sizeof(f->kernels), "%s", kern.name);
@@ -92,7 +92,7 @@ see_environment(struct probe_facts *f, const struct probe_request *r)
 
 	deploy_init(&d);
 	if (deploy_node_env(&d, &e) == -1)
-		wire_plain(f->error, sizeof(f->error), e.msg);
+		wire_plain(f->wrong, sizeof(f->wrong), e.msg);
 	f->places = d.nplace;
 	if (d.ifname[0]) {
 		name = d.ifname;
@@ -100,7 +100,7 @@ see_environment(struct probe_facts *f, const struct probe_request *r)
 	}
 	if (name[0])
 		wire_plain(f->from, sizeof(f->from), from);
-	if (!f->error[0])
+	if (!f->wrong[0])
 		iface_choose(f, name, r->address);
 	deploy_free(&d);
 }
@@ -121,6 +121,6 @@ facts_gather(struct probe_facts *f, const struct probe_request *r)
 	iface_list(f);
 	see_environment(f, r);
 	if (deploy_host_memory(&f->memory, &f->available, &e) == -1)
-		wire_plain(f->error, sizeof(f->error), e.msg);
+		wire_plain(f->wrong, sizeof(f->wrong), e.msg);
 	probe_see_model(&f->model, r->model, r->weights, r->rank, r->nrank);
 }

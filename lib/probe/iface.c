@@ -115,7 +115,7 @@ choose_named(struct probe_facts *f, const char *name)
 		}
 	}
 	iface_words(there, sizeof(there), f);
-	snprintf(f->error, sizeof(f->error), "%s=%s: %s; there is: %s",
+	snprintf(f->wrong, sizeof(f->wrong), "%s=%s: %s; there is: %s",
 	    f->from, name, known ? "this network interface is down or has no "
 	    "address" : "there is no such network interface", there);
 }
@@ -145,6 +145,6 @@ iface_choose(struct probe_facts *f, const char *name, const char *want)
 	if (best)
 		take(f, best);
 	else
-		snprintf(f->error, sizeof(f->error),
+		snprintf(f->wrong, sizeof(f->wrong),
 		    "no network interface is up and has an address");
 }

@@ -106,8 +106,8 @@ judge_failures(struct judge *j, size_t i)
 		no_way(j, i);
 	else
 		problem(j, "%s: %s", host(j, i), v->why);
-	if (v->facts.error[0])
-		problem(j, "%s: %s", host(j, i), v->facts.error);
+	if (v->facts.wrong[0])
+		problem(j, "%s: %s", host(j, i), v->facts.wrong);
 }
 
 /* ---- what differs ---- */

@@ -23,7 +23,7 @@ void facts_gather(struct probe_facts *f, const struct probe_request *r);
 /* Addresses that others may reach, of interfaces that are up. */
 void iface_list(struct probe_facts *f);
 /* The interface named, or the one with address want, or the one that leads
- * out; fills interface, address, or error. */
+ * out; fills interface, address, or wrong. */
 void iface_choose(struct probe_facts *f, const char *name, const char *want);
 /* The interface with the address; "": none. */
 const char *iface_of(const struct probe_facts *f, const char *address);

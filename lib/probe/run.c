@@ -248,7 +248,7 @@ may_dial(const struct run *r, size_t i)
 {
 	const struct probe_result *v = &r->p->v[i];
 
-	return v->answered && !v->why[0] && !v->facts.error[0];
+	return v->answered && !v->why[0] && !v->facts.wrong[0];
 }
 
 /* All at once: a way that leads nowhere takes its time. */

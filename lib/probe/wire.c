@@ -40,7 +40,7 @@ static const struct field facts_fields[] = {
 	F_NUM(probe_facts, places, 1 << 20), F_SIZE(probe_facts, memory),
 	F_SIZE(probe_facts, available), F_TEXT(probe_facts, kernels),
 	F_TEXT(probe_facts, interface), F_TEXT(probe_facts, address),
-	F_TEXT(probe_facts, from), F_TEXT(probe_facts, error),
+	F_TEXT(probe_facts, from), F_TEXT(probe_facts, wrong),
 	{0},
 };
 

@@ -71,8 +71,8 @@ struct probe_facts {
 	unsigned nifs;
 	char interface[PROBE_IFNAME], address[PROBE_ADDR];	/* chosen */
 	char from[32];			/* the variable it is from, or "" */
-	char error[PROBE_WORDS];	/* what is wrong with the environment,
-					 * such as an interface; or "" */
+	char wrong[PROBE_WORDS];	/* with the environment, such as an
+					 * interface; or "" */
 	struct probe_model model;
 };
 

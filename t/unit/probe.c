@@ -79,7 +79,7 @@ fill_reply(void)
 	snprintf(f->host, sizeof(f->host), "nodea");
 	snprintf(f->kernels, sizeof(f->kernels), "avx512vnni");
 	snprintf(f->interface, sizeof(f->interface), "eth0");
-	snprintf(f->error, sizeof(f->error), "it says \"no\"");
+	snprintf(f->wrong, sizeof(f->wrong), "it says \"no\"");
 	snprintf(f->ifs[1].name, sizeof(f->ifs[1].name), "ib0");
 	snprintf(f->ifs[1].address, sizeof(f->ifs[1].address), "192.0.2.7");
 	snprintf(f->model.digest, sizeof(f->model.digest), "0123abcd");
