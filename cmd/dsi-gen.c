@@ -399,7 +399,7 @@ open_model(struct args *a, struct buf *dir, struct worlds *w, struct err *e)
 			return err_set(e, ERR_CALLER, "rank 0 of world %u is "
 			    "not on this node: dsi-gen leads every world", i);
 	if (cache_model(dir, d->model, &(struct cache_as){ d->layout,
-	    d->quantize, d->dummy }, note, e) == -1)
+	    d->quantize, d->dummy, d->hollow }, note, e) == -1)
 		return -1;
 	d->engine.threads = (unsigned)d->threads;
 	d->engine.host_ranks = d->size > 1 ? deploy_local(d) : 0;

@@ -77,14 +77,15 @@ static int
 parse(struct args *a, int *argc, char **argv, struct err *e)
 {
 	static const char *const quants[] = { "none", "int8", NULL };
-	static const char *const formats[] = { "auto", "dummy", NULL };
+	static const char *const formats[] = { "auto", "dummy", "hollow",
+	    NULL };
 	const struct opt own[OWN_OPTS] = {
 		{ .name = "quantize", .type = OPT_ENUM, .dst = &a->quant,
 		  .choices = quants, .arg = "HOW",
 		  .help = "none: as published (default); int8" },
 		{ .name = "load-format", .type = OPT_ENUM, .dst = &a->format,
 		  .choices = formats, .arg = "HOW", .help = "auto: from MODEL "
-		  "(default); dummy: random weights from config.json" },
+		  "(default); dummy: random weights; hollow: none" },
 		{ .name = "seed", .type = OPT_U64, .dst = &a->seed,
 		  .arg = "N", .help = "of the random weights (0)" },
 		{ .key = 'n', .name = "plan", .type = OPT_FLAG,
@@ -155,7 +156,8 @@ main(int argc, char **argv)
 	o = (struct shard_opts){ .model = argv[0], .out = a.out,
 	    .layout = layout(&a, argv[0]),
 	    .quantize = a.quant ? SHARD_INT8 : SHARD_NONE,
-	    .dummy = a.format == 1, .seed = a.seed, .done = &done };
+	    .dummy = a.format != 0, .hollow = a.format == 2, .seed = a.seed,
+	    .done = &done };
 	rc = a.plan ? plan(&o) : convert(&o);
 	deploy_free(&a.d);
 	return rc;

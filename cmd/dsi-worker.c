@@ -141,7 +141,7 @@ be_node(struct args *a, struct err *e)
 	for (size_t i = 0; i < d->nnotice; i++)
 		say("%s", d->notice[i]);
 	if (cache_model(&dir, d->model, &(struct cache_as){ d->layout,
-		d->quantize, d->dummy }, note, e) == -1)
+		d->quantize, d->dummy, d->hollow }, note, e) == -1)
 		goto out;
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);

@@ -46,6 +46,7 @@ struct cache_as {
 	struct layout layout;
 	enum shard_quant quantize;
 	bool dummy;			/* random weights, by config.json */
+	bool hollow;			/* with dummy: none */
 };
 
 /* The directory of rank files for model, in out (yours).  A directory of rank

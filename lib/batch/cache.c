@@ -62,8 +62,9 @@ put_as(struct buf *b, const struct cache_as *as)
 {
 	const struct layout *l = &as->layout;
 
-	buf_printf(b, "tp%u dp%u pp%u ep%u quantize %d dummy %d\n", l->tp,
-	    l->dp, l->pp, l->ep, (int)as->quantize, as->dummy);
+	buf_printf(b, "tp%u dp%u pp%u ep%u quantize %d dummy %d %d\n", l->tp,
+	    l->dp, l->pp, l->ep, (int)as->quantize, as->dummy,
+	    as->hollow);
 }
 
 /* A config.json alone. */
@@ -162,6 +163,7 @@ fill(const char *model, const char *dir, const struct cache_as *as,
 	struct shard_opts o = {
 		.model = model, .out = dir, .layout = as->layout,
 		.quantize = as->quantize, .dummy = as->dummy,
+		.hollow = as->hollow,
 	};
 	struct buf text = {0};
 	int fd, rc = 0;

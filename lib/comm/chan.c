@@ -168,16 +168,17 @@ comm_chan(struct comm *c, size_t i)
 	return i < c->w.nchan && c->chan[i].c ? &c->chan[i] : NULL;
 }
 
-static unsigned
-other_end(const void *arg)
+static bool
+other_end(const void *arg, unsigned rank)
 {
 	const struct comm_chan *h = arg;
-	uint32_t sent = atomic_load(&h->ring->sent.value);
-	uint32_t taken = atomic_load(&h->ring->taken.value);
 
-	if (h->sends ? h->next - taken < h->depth : sent != h->next)
-		return NO_RANK;		/* it has come at last */
-	return h->peer;
+	if (rank != h->peer)
+		return false;
+	if (h->sends)
+		return h->next - atomic_load(&h->ring->taken.value) >=
+		    h->depth;
+	return atomic_load(&h->ring->sent.value) == h->next;
 }
 
 static void

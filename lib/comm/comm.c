@@ -14,7 +14,8 @@
 #define MS ((uint64_t)1000000)
 
 enum {
-	SPINS = 200,			/* pauses: some microseconds */
+	SPINS = 30,			/* pauses: a microsecond */
+	SETUP_MS = 60000,		/* from the welcome to the first call */
 	JOIN_MS = 600000, STEP_MS = 60000, ALIVE_MS = 10000,
 };
 
@@ -51,8 +52,7 @@ comm_new(const struct comm_opts *o, struct err *e)
 		c->o.far = &comm_far_tcp;
 	c->rank = o->rank;
 	c->world = o->wiring.world;
-	c->usual_ns = (o->step_ms ? o->step_ms : STEP_MS) * MS;
-	c->step_ns = c->usual_ns;
+	comm_patience(c, 0);
 	c->alive_ns = (o->alive_ms ? o->alive_ms : ALIVE_MS) * MS;
 	c->join_end_ns = deadline_in((o->join_ms ? o->join_ms : JOIN_MS) * MS);
 	c->news_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -140,7 +140,7 @@ entry_poll_ms(const struct entry *n)
 {
 	uint64_t now = now_ns(), end = n->c->join_end_ns;
 
-	if (n->waiting_ns < end)
+	if (n->waiting_ns < end || now >= end)
 		end = n->waiting_ns;
 	return end > now ? (int)((end - now) / MS) + 1 : 0;
 }
@@ -156,7 +156,7 @@ entry_waiting(struct entry *n, const char *who)
 		    (1000 * MS)), who);
 }
 
-static int
+int
 table_get(struct comm *c, const void *body, size_t n, struct err *e)
 {
 	struct reader r = { body, n, false };
@@ -211,6 +211,7 @@ start(struct entry *n, struct err *e)
 	void *far = n->far;
 	size_t size;
 
+	c->join_end_ns = deadline_in(SETUP_MS * MS);
 	if (watch_start(c, e) == -1 || places(c, &size, e) == -1 ||
 	    region_open(c, n->unix_fd, size, e) == -1 ||
 	    places(c, &size, e) == -1)
@@ -272,6 +273,14 @@ comm_close(struct comm **p)
 
 /* ---- what is known ---- */
 
+void
+comm_patience(struct comm *c, uint64_t ms)
+{
+	if (!ms)
+		ms = c->o.step_ms ? c->o.step_ms : STEP_MS;
+	c->step_ns = ms > UINT64_MAX / MS ? UINT64_MAX : ms * MS;
+}
+
 unsigned
 comm_rank(const struct comm *c)
 {
@@ -300,11 +309,4 @@ const char *
 comm_host(const struct comm *c, unsigned rank)
 {
 	return c->info[rank].name;
-}
-
-void
-comm_patience(struct comm *c, uint64_t ms)
-{
-	c->step_ns = ms == 0 ? c->usual_ns : ms > UINT64_MAX / MS ?
-	    UINT64_MAX : ms * MS;
 }

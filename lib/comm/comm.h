@@ -7,6 +7,9 @@
  * different hosts use a far transport (TCP here, MPI as a plug-in).  Which of
  * them carries a byte never changes what arrives, or in which order it is
  * added up: sums are the callers', over pointers in the order of the members.
+ * A host is a kernel, a network namespace and a host name.  DSI_HOST_ID in the
+ * environment stands in for them and for the name: tests make several hosts of
+ * one machine with it.
  *
  * Every rank keeps one connection to the lead (rank 0).  Over it goes the
  * hello, a sign of life each second, and the word of a death: whoever waits
@@ -65,7 +68,7 @@ struct comm_opts {
 	const char *build;		/* dsi_version */
 	uint64_t join_ms;		/* for all to join; 0: 600,000 */
 	uint64_t step_ms;		/* for one exchange; 0: 60,000 */
-	uint64_t alive_ms;		/* silence that means death; 0: 10,000 */
+	uint64_t alive_ms;		/* silence that is death; 0: 10,000 */
 	bool apart;			/* no shared memory: each rank is a host
 					 * of its own (tests) */
 	const char *ifname;		/* interface of the far sockets; NULL:
@@ -80,8 +83,8 @@ struct comm_opts {
 /* The lead, rank 0.  fd [nfd]: sockets connected to peers that were started
  * with the other end; listen_fd: a listening socket (TCP or Unix) for all
  * others, or -1.  All are taken over.  Returns when the whole world has
- * joined.  A caller that says no or the wrong hello (a stranger, an old build,
- * a rank that is there already) is answered and dropped; the world goes on
+ * joined.  A caller with no hello or a wrong one (a stranger, an old build, a
+ * rank that is there already) is answered and dropped; the world goes on
  * waiting, except when a peer of fd is wrong: that ends it.
  * ERR_CALLER: a mismatch; ERR_SYSTEM: a deadline passed (names who is missing),
  * a socket failed. */
@@ -96,7 +99,8 @@ void comm_close(struct comm **c);
  * comm_close is still to be called. */
 void comm_fail(struct comm *c, const char *why);
 /* The lead's process knows how a peer that it started ended: the text stands
- * in for last words (waits up to ms for the watcher to need it). */
+ * in for last words.  From any thread; the watcher waits 300 ms for it before
+ * it spreads the word of a death.  Ignored for a rank that left in peace. */
 void comm_obituary(struct comm *c, unsigned rank, const char *how);
 
 unsigned comm_rank(const struct comm *c);

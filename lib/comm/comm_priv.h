@@ -136,7 +136,8 @@ struct comm {
 	unsigned rank, world;
 	struct rank_info *info;		/* [world] */
 	uint8_t token[COMM_TOKEN];
-	uint64_t join_end_ns, step_ns, usual_ns, alive_ns;
+	uint64_t join_end_ns;		/* later: the end of setting up */
+	uint64_t step_ns, alive_ns;
 	unsigned nlocal, local, nhost;
 	unsigned *local_rank;		/* [nlocal], rising */
 	unsigned spins;
@@ -184,9 +185,9 @@ int world_over(struct comm *c, struct err *e);	/* e: why; -1 */
 
 /* ---- wait.c ---- */
 
-/* Whom a waiting rank waits for, asked only when something is wrong. */
+/* Does a waiting rank wait for this one?  Asked when something is wrong. */
 struct lack {
-	unsigned (*rank)(const void *arg);	/* NO_RANK: nobody */
+	bool (*rank)(const void *arg, unsigned rank);
 	void (*what)(const void *arg, char *s, size_t size);
 	const void *arg;			/* "has not ..." */
 };
@@ -198,7 +199,9 @@ int gate_wait(struct comm *c, struct gate *g, uint32_t old,
     uint64_t deadline_ns, const struct lack *lack, struct err *e);
 /* -1 with the right words when the deadline has passed. */
 int lack_late(struct comm *c, const struct lack *lack, struct err *e);
-int lack_left(struct comm *c, const struct lack *lack, struct err *e);
+/* -1 and the right words: rank, which is lacked, has left. */
+int lack_left(struct comm *c, const struct lack *lack, unsigned rank,
+    struct err *e);
 void news_wake(struct comm *c);		/* the watcher's: wake the sleeper */
 uint64_t deadline_in(uint64_t ns);
 

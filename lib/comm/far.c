@@ -7,6 +7,7 @@
  * in; a peer whose head cannot be true ends the world with a line that names
  * it.  To each peer frames go out one after the other, in the order of posts.
  */
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,7 +36,7 @@ struct far_state {
 	struct peer *peer;		/* [world] */
 	const char **addr, **host;
 	unsigned *list;			/* ranks with peer.on */
-	size_t nlist, nbusy;
+	size_t nlist, nbusy, ngone;
 	struct comm_far_world world;
 };
 
@@ -220,6 +221,7 @@ on_event(struct comm *c, const struct comm_far_event *ev, struct err *e)
 		return p->first ? start(c, ev->peer, e) : 0;
 	case COMM_FAR_GONE:
 		p->gone = true;
+		f->ngone++;
 		p->gone_ns = now_ns();
 		while (p->first)
 			out_done(f, p);
@@ -249,37 +251,44 @@ far_step(struct comm *c, uint64_t deadline_ns, struct err *e)
 	}
 }
 
-/* The connection to a rank that is waited for broke: the watcher learns why
- * before long, or nobody does. */
+/* Has the connection to a rank broken that is waited for?  The watcher learns
+ * why before long, or nobody does: until then 0, and *until is no later. */
 static int
-broken(struct comm *c, const struct lack *lack, unsigned rank, struct err *e)
+look_for_gone(struct comm *c, const struct lack *lack, uint64_t now,
+    uint64_t *until, struct err *e)
 {
+	struct far_state *f = c->far;
 	char who[COMM_NAME + 32], what[COMM_WORDS / 2];
 
-	if (atomic_load(&c->left[rank]))
-		return lack_left(c, lack, e);
-	lack->what(lack->arg, what, sizeof(what));
-	return world_end(c, ERR_SYSTEM, e, "%s: the far connection broke: it "
-	    "%s", comm_who(c, rank, who, sizeof(who)), what);
+	for (size_t i = 0; f->ngone && i < f->nlist; i++) {
+		unsigned rank = f->list[i];
+		struct peer *p = &f->peer[rank];
+
+		if (!p->gone || !lack->rank(lack->arg, rank))
+			continue;
+		if (atomic_load(&c->left[rank]))
+			return lack_left(c, lack, rank, e);
+		if (now >= p->gone_ns + NEWS_MS * MS) {
+			lack->what(lack->arg, what, sizeof(what));
+			return world_end(c, ERR_SYSTEM, e, "%s: the far "
+			    "connection broke: it %s", comm_who(c, rank, who,
+			    sizeof(who)), what);
+		}
+		if (p->gone_ns + NEWS_MS * MS < *until)
+			*until = p->gone_ns + NEWS_MS * MS;
+	}
+	return 0;
 }
 
 int
 far_wait(struct comm *c, bool (*done)(const void *arg), uint64_t deadline_ns,
     const struct lack *lack, struct err *e)
 {
-	struct far_state *f = c->far;
-
 	while (!done(lack->arg)) {
-		unsigned rank = lack->rank(lack->arg);
 		uint64_t now = now_ns(), until = deadline_ns;
 
-		if (rank != NO_RANK && f->peer[rank].gone) {
-			uint64_t news = f->peer[rank].gone_ns + NEWS_MS * MS;
-
-			if (now >= news || atomic_load(&c->left[rank]))
-				return broken(c, lack, rank, e);
-			until = news < until ? news : until;
-		}
+		if (look_for_gone(c, lack, now, &until, e) == -1)
+			return -1;
 		if (now >= deadline_ns)
 			return lack_late(c, lack, e);
 		if (far_step(c, until, e) == -1)
@@ -330,6 +339,15 @@ far_free(struct far_state *f)
 	free(f);
 }
 
+/* A peer that can't be reached has often died, and the watcher will know. */
+static void
+await_news(struct comm *c)
+{
+	struct pollfd p = { c->news_fd, POLLIN, 0 };
+
+	poll(&p, 1, NEWS_MS);
+}
+
 int
 far_open(struct comm *c, void *h, struct err *e)
 {
@@ -345,6 +363,7 @@ far_open(struct comm *c, void *h, struct err *e)
 	if (fill_world(c, f, &why) == -1 ||
 	    f->t->join(h, &f->world, &why) == -1) {
 		far_free(f);
+		await_news(c);
 		if (atomic_load(&c->ended))
 			return world_over(c, e);
 		return world_end(c, why.code, e, "%s", why.msg);

@@ -5,6 +5,10 @@
  * another one's listener; then the higher rank of a pair that talks calls the
  * lower.  A call begins with the world's token, which only its ranks know;
  * who has another one, or says nothing, is dropped.
+ *
+ * The listener is bound to the address that leads to the lead, or to ifname's.
+ * A rank with a socketpair to the lead knows neither and listens on all, until
+ * the world is complete; others look for it where the lead is.
  */
 #include <errno.h>
 #include <ifaddrs.h>
@@ -14,6 +18,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -33,6 +38,7 @@ enum {
 	STAGE = 8192,			/* read ahead */
 	CALLERS = 64,			/* that have not said who they are */
 	CALLER_MS = 5000,
+	LOOKS = 8,			/* at the sockets, before sleeping */
 	SLICE_MS = 50,			/* between looks at stopped */
 	LINGER_MS = 1000,		/* for peers to get what was sent */
 };
@@ -607,6 +613,7 @@ tcp_next(void *handle, uint64_t deadline_ns, struct comm_far_event *ev,
     struct err *e)
 {
 	struct tcp *t = handle;
+	unsigned looks = 0;
 	bool poked = false;
 
 	(void)e;
@@ -616,8 +623,10 @@ tcp_next(void *handle, uint64_t deadline_ns, struct comm_far_event *ev,
 		ev->what = COMM_FAR_NONE;
 		if (poked || t->w->stopped(t->w->arg))
 			return 0;
-		if (now < deadline_ns)
+		if (now < deadline_ns && looks++ >= LOOKS)
 			ms = (deadline_ns - now) / MS + 1;
+		else if (looks > 1)
+			sched_yield();
 		poked = poll_conns(t, ms > 3600000 ? 3600000 : (int)ms);
 		if (now >= deadline_ns)	/* after one look at the sockets */
 			poked = true;
@@ -634,6 +643,19 @@ tcp_poke(void *handle)
 	(void)!write(t->bell, &one, sizeof(one));
 }
 
+/* Bytes that the other side's kernel has not acknowledged, and still may. */
+static int
+unsent(int fd)
+{
+	struct pollfd p = { fd, 0, 0 };
+	int n = 0;
+
+	if (fd == -1 || poll(&p, 1, 0) != 0)	/* POLLERR, POLLHUP */
+		return 0;
+	ioctl(fd, SIOCOUTQ, &n);
+	return n;
+}
+
 /* A socket that is closed with unread bytes resets the connection; so what was
  * sent must have arrived first. */
 static void
@@ -645,10 +667,8 @@ linger(struct tcp *t)
 
 	while (left && now_ns() < end && !t->w->stopped(t->w->arg)) {
 		left = 0;
-		for (size_t i = 0; i < t->n && !left; i++) {
-			if (t->conn[i].fd != -1)
-				ioctl(t->conn[i].fd, SIOCOUTQ, &left);
-		}
+		for (size_t i = 0; i < t->n && !left; i++)
+			left = unsent(t->conn[i].fd);
 		if (left)
 			nanosleep(&nap, NULL);
 	}

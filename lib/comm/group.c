@@ -141,11 +141,12 @@ group_open(struct comm *c, size_t id, size_t *at, struct err *e)
 	struct comm_group *g = &c->group[id];
 	unsigned naway, nlocal = count_local(c, d, &naway);
 	size_t stride = (d->cap + 63) / 64 * 64;
-	size_t meet, record, span, buffers, sums;
+	size_t meet, chunk, record, span, buffers, sums;
 
 	if (!nlocal)
 		return 0;
 	meet = region_take(at, 1, sizeof(*g->meet));
+	chunk = region_take(at, d->cap / CHUNK + 1, sizeof(*g->chunk));
 	record = region_take(at, d->n, sizeof(*g->record));
 	span = region_take(at, 2 * (size_t)nlocal * d->n, sizeof(*g->span));
 	buffers = region_take(at, 2 * (size_t)d->n, stride);
@@ -153,6 +154,7 @@ group_open(struct comm *c, size_t id, size_t *at, struct err *e)
 	if (!c->base || !is_member(c, d))
 		return 0;
 	g->meet = (void *)(c->base + meet);
+	g->chunk = (void *)(c->base + chunk);
 	g->record = (void *)(c->base + record);
 	g->span = (void *)(c->base + span);
 	g->buffer = c->base + buffers;
@@ -282,18 +284,14 @@ comm_buffer(struct comm_group *g)
 	return buffer(g, g->me, g->round);
 }
 
-static unsigned
-missing(const void *arg)
+static bool
+missing(const void *arg, unsigned rank)
 {
 	const struct comm_group *g = arg;
+	unsigned i = member_of(g, rank);
 
-	for (unsigned i = 0; i < g->n; i++) {
-		uint32_t come = atomic_load(&g->record[i].come);
-
-		if ((int32_t)(come - (g->round + 1)) < 0)
-			return g->rank[i];
-	}
-	return NO_RANK;
+	return i < g->n && (int32_t)(atomic_load(&g->record[i].come) -
+	    (g->round + 1)) < 0;
 }
 
 static void

@@ -25,8 +25,15 @@ struct meet {
 	_Alignas(64) _Atomic uint32_t count;
 	struct gate sum;		/* moves when a sum is ready */
 	struct gate part;		/* moves when this host's part is */
+	_Alignas(64) _Atomic uint32_t done;	/* chunks that have all */
+};
+
+/* Sums are made in chunks, so that many members can work at once. */
+enum { CHUNK = 65536 };
+
+struct chunk {
 	_Alignas(64) _Atomic uint64_t hold;	/* a partial sum: reduce.c */
-	uint32_t holder[2];		/* whose buffer has the sum */
+	uint32_t holder[2];		/* whose buffer has the whole */
 };
 
 /* Another host with members. */
@@ -53,6 +60,7 @@ struct comm_group {
 	bool *ward;			/* [n]: this rank receives from it */
 
 	struct meet *meet;
+	struct chunk *chunk;		/* [cap / CHUNK, rounded up] */
 	struct record *record;		/* [n] */
 	struct comm_span *span;		/* [nlocal][2][n] */
 	char *buffer;			/* [n][2][stride] */

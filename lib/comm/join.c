@@ -15,6 +15,8 @@
 
 #define MS ((uint64_t)1000000)
 
+enum { LEAD_FIRST_MS = 1000 };		/* it knows who is missing */
+
 static int
 refused(const struct frame *f, struct err *e)
 {
@@ -59,11 +61,11 @@ next(struct entry *n, struct link *l, struct frame *f, const char *who,
 		if (r == -1)
 			return err_set(e, ERR_SYSTEM, "the lead closed the "
 			    "connection before the world was complete");
-		if (now_ns() >= n->c->join_end_ns)
+		if (now_ns() >= n->c->join_end_ns + LEAD_FIRST_MS * MS)
 			return late(n, who, e);
 		if (now_ns() >= n->waiting_ns)
 			entry_waiting(n, *who ? who : "rank 0");
-		if (poll(&p, 1, entry_poll_ms(n)) == -1 && errno != EINTR)
+		if (poll(&p, 1, entry_poll_ms(n) + 1) == -1 && errno != EINTR)
 			return err_sys(e, "poll");
 	}
 }

@@ -22,6 +22,7 @@
 #define MS ((uint64_t)1000000)
 
 enum {
+	TIDY_MS = 100,			/* between looks at mute callers */
 	HELLO_MS = 5000,		/* for a caller to say who it is */
 	STRANGERS = 64,			/* callers beyond the ranks we lack */
 };
@@ -33,6 +34,7 @@ struct gather {
 	struct pollfd *p;		/* [1 + cap]: the listener first */
 	size_t pcap;
 	int listen_fd;
+	uint64_t patience_ns;		/* with a caller that is mute */
 	struct hello *hello;		/* [world] */
 	bool *here;			/* [world] */
 	unsigned nhere;
@@ -241,7 +243,7 @@ tidy(struct gather *g, struct err *e)
 			continue;
 		if ((l->drop && link_idle(l)) || (!l->inherited &&
 		    (l->drop || l->rank == NO_RANK) &&
-		    now - l->heard_ns > HELLO_MS * MS))
+		    now - l->heard_ns > g->patience_ns))
 			link_close(l);
 		else if (tell && l->rank != NO_RANK)
 			link_put(l, FRAME_WAIT, who, strlen(who));
@@ -267,8 +269,8 @@ poll_all(struct gather *g, struct err *e)
 		if (!link_idle(l))
 			g->p[1 + i].events |= POLLOUT;
 		if (l->fd != -1 && !l->inherited && l->rank == NO_RANK &&
-		    ms > 500)
-			ms = 500;	/* a caller that may be silent */
+		    ms > TIDY_MS)
+			ms = TIDY_MS;	/* a caller that may be silent */
 	}
 	if (poll(g->p, g->nlink + 1, ms) == -1 && errno != EINTR)
 		return err_sys(e, "poll");
@@ -390,6 +392,9 @@ gather_open(struct gather *g, const struct comm_opts *o, const int *fd,
 	g->here = mem_new(world, sizeof(*g->here), e);
 	if (!g->hello || !g->here)
 		return -1;
+	g->patience_ns = (g->n.c->join_end_ns - g->n.start_ns) / 4;
+	if (g->patience_ns > HELLO_MS * MS)
+		g->patience_ns = HELLO_MS * MS;
 	g->hello[0] = g->n.me;
 	g->here[0] = true;
 	g->nhere = 1;

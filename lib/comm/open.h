@@ -25,6 +25,8 @@ int entry_fail(struct entry *n);
 /* The world is known (body of a welcome, nbody bytes): starts it. */
 int entry_done(struct entry *n, const void *body, size_t nbody,
     struct comm **out, struct err *e);
+/* Takes the table of ranks from the body of a welcome. */
+int table_get(struct comm *c, const void *body, size_t n, struct err *e);
 /* Milliseconds until the deadline or the next call of waiting. */
 int entry_poll_ms(const struct entry *n);
 void entry_waiting(struct entry *n, const char *who);

@@ -2,10 +2,11 @@
  * reduce: sums and maxima of all members, in place.
  *
  * On one host a partial sum goes from hand to hand.  Whoever comes takes the
- * one that lies in meet->hold, if any, adds its own to it and puts it back; the
- * one whose partial has everything wakes the others, who copy it.  So every
- * member works on its own core while its numbers are in the cache, sleeps
- * once, and nobody ever waits for a lock.  The order varies, the bits don't:
+ * one that lies in hold, if any, adds its own to it and puts it back; the one
+ * whose partial has everything wakes the others, who copy it.  So every member
+ * works on its own core while its numbers are in the cache, sleeps once, and
+ * nobody ever waits for a lock.  What is long is cut into chunks, and each
+ * member begins at another one.  The order of operands varies, the bits don't:
  * integer sums and the maximum below don't depend on it.
  *
  * Between hosts the first members exchange their hosts' sums.
@@ -122,51 +123,108 @@ sum_away(const struct comm_group *g, unsigned k, uint32_t round)
 	return g->sum + (2 * ((size_t)g->nlocal + k) + round % 2) * g->stride;
 }
 
+/* rank: whose other is, or NO_RANK: a partial sum has no owner. */
 static int
-unequal(struct comm_group *g, struct part a, struct part b, struct err *e)
+unequal(struct comm_group *g, struct part mine, struct part other,
+    unsigned rank, struct err *e)
 {
-	char who[COMM_NAME + 32];
+	char a[COMM_NAME + 32], b[COMM_NAME + 32] = "elsewhere";
 
+	if (rank != NO_RANK)
+		comm_who(g->c, rank, b + snprintf(b, sizeof(b), "at "),
+		    sizeof(b) - 3);
 	return world_end(g->c, ERR_SYSTEM, e, "sum %u of group %zu: %llu "
-	    "elements (kind %d) at %s, %llu (kind %d) elsewhere", g->rround,
-	    g->id, (unsigned long long)a.n, (int)a.op,
-	    comm_who(g->c, g->c->rank, who, sizeof(who)),
-	    (unsigned long long)b.n, (int)b.op);
+	    "elements (kind %d) at %s, %llu (kind %d) %s", g->rround,
+	    g->id, (unsigned long long)mine.n, (int)mine.op,
+	    comm_who(g->c, g->c->rank, a, sizeof(a)),
+	    (unsigned long long)other.n, (int)other.op, b);
 }
 
-/* Adds x to what is there.  1: the sum has all, in sum_of(holder); 0: others
- * will finish it. */
-static int
-contribute(struct comm_group *g, enum comm_op op, const void *x, size_t n,
-    size_t size, struct err *e)
+/* Where chunk k of a local member's sums lies. */
+static char *
+part_of(const struct comm_group *g, uint64_t at, size_t k)
 {
-	_Atomic uint64_t *hold = &g->meet->hold;
-	struct part mine = { g->local + 1, 1, op, n }, other;
-	uint64_t none = 0, v = atomic_exchange(hold, 0);
+	return sum_of(g, (unsigned)at - 1) + k * CHUNK;
+}
+
+/* Adds x, chunk k of mine, size bytes, to what is there.  1: now it has all;
+ * 0: others will finish it. */
+static int
+contribute_chunk(struct comm_group *g, struct part mine, size_t k,
+    const char *x, size_t size, struct err *e)
+{
+	size_t n = size / (mine.op == COMM_SUM_I64 ? 8 : 4);
+	_Atomic uint64_t *hold = &g->chunk[k].hold;
 	bool mixed = false;
 
-	for (;; v = atomic_exchange(hold, 0)) {
+	for (;;) {
+		uint64_t none = 0, v = atomic_exchange(hold, 0);
+		struct part other = unpack(v);
+
+		if (v && (other.n != mine.n || other.op != mine.op))
+			return unequal(g, mine, other, NO_RANK, e);
 		if (v) {
-			other = unpack(v);
-			if (other.n != n || other.op != op)
-				return unequal(g, mine, other, e);
-			combine(op, sum_of(g, (unsigned)other.at - 1),
-			    mixed ? sum_of(g, (unsigned)mine.at - 1) : x, n);
+			combine((enum comm_op)mine.op, part_of(g, other.at, k),
+			    mixed ? part_of(g, mine.at, k) : x, n);
 			mine.at = other.at;
 			mine.weight += other.weight;
 		} else if (!mixed) {
-			memcpy(sum_of(g, g->local), x, size);
+			memcpy(part_of(g, mine.at, k), x, size);
 		}
 		mixed = true;
 		if (mine.weight == g->nlocal) {
-			g->meet->holder[g->rround % 2] =
-			    (uint32_t)mine.at - 1;
+			g->chunk[k].holder[g->rround % 2] = (uint32_t)mine.at;
 			return 1;
 		}
-		none = 0;
 		if (atomic_compare_exchange_strong(hold, &none, pack(mine)))
 			return 0;
 	}
+}
+
+static size_t
+chunks(size_t size)
+{
+	return size ? (size - 1) / CHUNK + 1 : 1;
+}
+
+static size_t
+chunk_size(size_t size, size_t k)
+{
+	return size - k * CHUNK < CHUNK ? size - k * CHUNK : CHUNK;
+}
+
+/* 1: this host's sum is there; 0: others will finish it. */
+static int
+contribute(struct comm_group *g, enum comm_op op, const char *x, size_t n,
+    size_t size, struct err *e)
+{
+	struct part mine = { g->local + 1, 1, op, n };
+	size_t all = chunks(size), first = g->local * all / g->nlocal;
+	uint32_t done = 0;
+
+	for (size_t i = 0; i < all; i++) {
+		size_t k = (first + i) % all;
+		int r = contribute_chunk(g, mine, k, x + k * CHUNK,
+		    chunk_size(size, k), e);
+
+		if (r == -1)
+			return -1;
+		done += (uint32_t)r;
+	}
+	if (!done || atomic_fetch_add(&g->meet->done, done) + done != all)
+		return 0;
+	atomic_store(&g->meet->done, 0);
+	return 1;
+}
+
+/* What contribute made of it all. */
+static void
+collect(const struct comm_group *g, char *x, size_t size)
+{
+	for (size_t k = 0; k < chunks(size) && size; k++)
+		memcpy(x + k * CHUNK, part_of(g,
+		    g->chunk[k].holder[g->rround % 2], k),
+		    chunk_size(size, k));
 }
 
 /* ---- between hosts ---- */
@@ -212,17 +270,16 @@ far_done(const void *arg)
 
 /* The first member of each host adds the others' sums to its host's. */
 static int
-exchange(struct comm_group *g, enum comm_op op, size_t n, size_t size,
-    uint64_t deadline, const struct lack *lack, struct err *e)
+exchange(struct comm_group *g, enum comm_op op, void *x, size_t n,
+    size_t size, uint64_t deadline, const struct lack *lack, struct err *e)
 {
-	char *sum = sum_of(g, g->meet->holder[g->rround % 2]);
-
+	collect(g, x, size);
 	for (unsigned k = 0; k < g->naway; k++) {
 		struct far_note note = { FAR_REDUCE, (uint32_t)g->id,
 			g->rround, 0, size };
 
 		if (far_post(g->c, g->away[k].leader, &g->away[k].sum, &note,
-		    sum, e) == -1)
+		    x, e) == -1)
 			return -1;
 	}
 	if (far_wait(g->c, far_done, deadline, lack, e) == -1)
@@ -233,31 +290,35 @@ exchange(struct comm_group *g, enum comm_op op, size_t n, size_t size,
 		    g->rround % 2] / (op == COMM_SUM_I64 ? 8 : 4) };
 
 		if (g->away[k].got_n[g->rround % 2] != size)
-			return unequal(g, mine, other, e);
-		combine(op, sum, sum_away(g, k, g->rround), n);
+			return unequal(g, mine, other, g->away[k].leader, e);
+		combine(op, x, sum_away(g, k, g->rround), n);
 	}
+	if (size)
+		memcpy(sum_of(g, 0), x, size);
+	for (size_t k = 0; k < chunks(size); k++)
+		g->chunk[k].holder[g->rround % 2] = 1;
 	return 0;
 }
 
 /* ---- all of it ---- */
 
-static unsigned
-missing(const void *arg)
+static bool
+missing(const void *arg, unsigned rank)
 {
 	const struct comm_group *g = arg;
 
 	for (unsigned i = 0; i < g->nlocal; i++) {
 		unsigned m = g->local_member[i];
-		uint32_t come = atomic_load(&g->record[m].rcome);
 
-		if ((int32_t)(come - (g->rround + 1)) < 0)
-			return g->rank[m];
+		if (g->rank[m] == rank)
+			return (int32_t)(atomic_load(&g->record[m].rcome) -
+			    (g->rround + 1)) < 0;
 	}
 	for (unsigned k = 0; g->local == 0 && k < g->naway; k++) {
-		if ((int32_t)(g->away[k].got - (g->rround + 1)) < 0)
-			return g->away[k].leader;
+		if (g->away[k].leader == rank)
+			return (int32_t)(g->away[k].got - (g->rround + 1)) < 0;
 	}
-	return NO_RANK;
+	return false;
 }
 
 static void
@@ -269,15 +330,16 @@ missing_what(const void *arg, char *s, size_t size)
 	    g->id);
 }
 
-/* Waits until the sum of all is in sum_of(holder). */
+/* Waits until the sum of all is where collect finds it. */
 static int
-finish(struct comm_group *g, enum comm_op op, size_t n, size_t size, int last,
-    const uint32_t old[2], struct err *e)
+finish(struct comm_group *g, enum comm_op op, void *x, size_t n, size_t size,
+    int last, const uint32_t old[2], struct err *e)
 {
 	struct lack lack = { missing, missing_what, g };
 	/* only the first member can tell which other host is late */
 	uint64_t more = g->naway && g->local ? LEADER_FIRST_NS : 0;
-	uint64_t deadline = deadline_in(g->c->step_ns + more);
+	uint64_t deadline = deadline_in(g->c->step_ns > UINT64_MAX - more ?
+	    UINT64_MAX : g->c->step_ns + more);
 	struct meet *m = g->meet;
 
 	if (!g->naway && last) {
@@ -289,7 +351,7 @@ finish(struct comm_group *g, enum comm_op op, size_t n, size_t size, int last,
 	if (!g->naway || g->local != 0)
 		return gate_wait(g->c, &m->sum, old[0], deadline, &lack, e);
 	if ((!last && gate_wait(g->c, &m->part, old[1], deadline, &lack, e) ==
-	    -1) || exchange(g, op, n, size, deadline, &lack, e) == -1)
+	    -1) || exchange(g, op, x, n, size, deadline, &lack, e) == -1)
 		return -1;
 	gate_move(&m->sum);
 	return 0;
@@ -315,10 +377,9 @@ comm_reduce(struct comm_group *g, enum comm_op op, void *x, size_t n,
 	old[1] = atomic_load(&g->meet->part.value);
 	atomic_store(&g->record[g->me].rcome, g->rround + 1);
 	last = contribute(g, op, x, n, size, e);
-	if (last == -1 || finish(g, op, n, size, last, old, e) == -1)
+	if (last == -1 || finish(g, op, x, n, size, last, old, e) == -1)
 		return -1;
-	if (size)
-		memcpy(x, sum_of(g, g->meet->holder[g->rround % 2]), size);
+	collect(g, x, size);
 	g->rround++;
 	return 0;
 }

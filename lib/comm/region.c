@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -249,19 +250,24 @@ out:
 int
 region_open(struct comm *c, int unix_fd, size_t size, struct err *e)
 {
+	struct stat st;
+	bool lacks;			/* touching it would be fatal */
 	int fd;
 
 	if (size == SIZE_MAX)
 		return world_end(c, ERR_CALLER, e, "buffers of all groups and "
 		    "channels together: beyond what can be mapped");
-	c->size = (size + 4095) / 4096 * 4096;
+	c->size = size ? (size + 4095) / 4096 * 4096 : 4096;
 	fd = c->local == 0 ? make(c, unix_fd, e) : fetch(c, e);
 	if (fd == -1)
 		return -1;
+	lacks = fstat(fd, &st) == -1 || (uint64_t)st.st_size < c->size;
 	c->base = mmap(NULL, c->size, PROT_READ | PROT_WRITE,
 	    MAP_SHARED | MAP_NORESERVE, fd, 0);
 	close(fd);
-	if (c->base == MAP_FAILED) {
+	if (c->base != MAP_FAILED && lacks)
+		munmap(c->base, c->size);
+	if (c->base == MAP_FAILED || lacks) {
 		c->base = NULL;
 		return world_end(c, ERR_SYSTEM, e, "map %zu bytes of shared "
 		    "memory: %m", c->size);

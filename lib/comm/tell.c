@@ -170,22 +170,22 @@ slow_has_room(const void *arg)
 	    !f->out[t->next % SLOTS].busy;
 }
 
-static unsigned
-slow_far(const void *arg)
+static bool
+slow_far(const void *arg, unsigned rank)
 {
 	const struct tell *t = arg;
 
-	return slow_has_room(t) ? NO_RANK : t->far[t->slow].rank;
+	return rank == t->far[t->slow].rank && !slow_has_room(t);
 }
 
-static unsigned
-slow_local(const void *arg)
+static bool
+slow_local(const void *arg, unsigned rank)
 {
 	const struct tell *t = arg;
 	uint32_t taken = atomic_load(&t->taken[t->slow].value);
 
-	return t->next - taken < COMM_TELL_DEPTH ? NO_RANK :
-	    t->c->local_rank[t->slow];
+	return rank == t->c->local_rank[t->slow] &&
+	    t->next - taken >= COMM_TELL_DEPTH;
 }
 
 static void
@@ -259,10 +259,10 @@ is_told(const void *arg)
 	return atomic_load(&t->told->value) != t->next;
 }
 
-static unsigned
-the_lead(const void *arg)
+static bool
+the_lead(const void *arg, unsigned rank)
 {
-	return is_told(arg) ? NO_RANK : 0;
+	return rank == 0 && !is_told(arg);
 }
 
 static void

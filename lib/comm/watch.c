@@ -23,8 +23,9 @@
 
 enum {
 	BEAT_MS = 1000,
-	OBITUARY_MS = 400,		/* how long last words are awaited */
+	OBITUARY_MS = 300,		/* how long last words are awaited */
 	GOODBYE_MS = 500,		/* for the other side to let go */
+	ENDED_MS = 100,			/* the same when the world has ended */
 	TELL_MS = 500,			/* comm_fail: for the news to be out */
 };
 
@@ -90,6 +91,8 @@ left(struct comm *c, unsigned rank)
 	if (rank >= c->world || atomic_exchange(&c->left[rank], true))
 		return;
 	atomic_fetch_add(&c->nleft, 1);
+	if (atomic_load(&c->ended))	/* why it left is what others hear */
+		return;
 	for (unsigned i = 0; c->rank == 0 && i < c->nlink; i++)
 		link_put(&c->link[i], FRAME_LEFT, body, sizeof(body));
 	news_wake(c);
@@ -269,7 +272,8 @@ poll_links(struct comm *c, struct pollfd *p, int ms)
 static void
 goodbye(struct comm *c, struct pollfd *p)
 {
-	uint64_t end = now_ns() + GOODBYE_MS * MS;
+	uint64_t end = now_ns() + (atomic_load(&c->ended) ? ENDED_MS :
+	    GOODBYE_MS) * MS;
 	unsigned open = 1;
 	struct frame f;
 
@@ -347,6 +351,8 @@ watch(void *arg)
 		closing = c->watch.closing;
 		pthread_mutex_unlock(&c->watch.lock);
 	}
+	if (atomic_load(&c->ended) && !c->watch.spread)
+		spread(c);		/* it ended while we looked away */
 	if (p)
 		goodbye(c, p);
 	free(p);

@@ -26,13 +26,15 @@
 #include "shard/shard.h"
 
 enum deploy_exec { DEPLOY_MP, DEPLOY_MPI, DEPLOY_RAY, DEPLOY_UNI };
-enum deploy_format { DEPLOY_AUTO, DEPLOY_SAFETENSORS, DEPLOY_DUMMY };
+enum deploy_format {
+	DEPLOY_AUTO, DEPLOY_SAFETENSORS, DEPLOY_DUMMY, DEPLOY_HOLLOW
+};
 
 enum {
 	DEPLOY_MAX_PLACES = 1024,
 	DEPLOY_MAX_NAMES = 16,		/* --served-model-name */
 	/* rows that the functions below fill */
-	DEPLOY_LAYOUT_OPTS = 7, DEPLOY_ENGINE_OPTS = 12,
+	DEPLOY_LAYOUT_OPTS = 7, DEPLOY_ENGINE_OPTS = 13,
 	DEPLOY_SERVE_OPTS = 37,
 };
 
@@ -109,6 +111,7 @@ struct deploy {
 	enum deploy_weights weights;
 	enum shard_quant quantize;	/* as the weights are to be sharded */
 	bool dummy;			/* likewise: random ones */
+	bool hollow;			/* with dummy: none, only files */
 	char weights_are[96];		/* "int8 (quantization_config of
 					 * r1.yaml)" */
 	const char *yaml_path;		/* NULL: none */
@@ -181,7 +184,7 @@ struct deploy_rank_plan {
 	unsigned layers;
 	uint64_t weight_bytes;		/* of its files, exact */
 	uint64_t kv_token;		/* bytes a token of its group */
-	uint64_t work_bytes;		/* step buffers, about */
+	uint64_t work_bytes;		/* step buffers */
 	/* Memory with one sequence of max_len, and with max_num_seqs. */
 	uint64_t need_one, need_all;
 	struct deploy_traffic traffic;

@@ -136,7 +136,8 @@ form_find(struct deploy *d, struct err *e)
 	struct stat st;
 	bool is_dir = stat(d->model, &st) == 0 && S_ISDIR(st.st_mode);
 
-	d->dummy = d->load_format == DEPLOY_DUMMY;
+	d->hollow = d->load_format == DEPLOY_HOLLOW;
+	d->dummy = d->load_format == DEPLOY_DUMMY || d->hollow;
 	if (check_quantization(d, e) == -1 || find_config(d, is_dir, e) == -1)
 		return -1;
 	if (shard_peek(d->model)) {

@@ -12,7 +12,9 @@ enum { MAX_THREADS = 4096, MAX_SEQS = 1 << 16, MAX_ROWS = 1 << 20 };
 
 static const char *const dtypes[] = { "auto", "bfloat16", "float32", NULL };
 static const char *const execs[] = { "mp", "mpi", "ray", "uni", NULL };
-static const char *const formats[] = { "auto", "safetensors", "dummy", NULL };
+static const char *const formats[] = { "auto", "safetensors", "dummy",
+    "hollow", NULL };
+static const char *const loads[] = { "eager", "lazy", NULL };
 
 void
 deploy_init(struct deploy *d)
@@ -90,6 +92,9 @@ deploy_engine_opts(struct opt *t, struct engine_opts *o, uint64_t *threads)
 		{ .name = "enable-prefix-caching", .type = OPT_FLAG,
 		  .dst = &o->prefix_caching,
 		  .help = "reuse what prompts have in common (on)" },
+		{ .name = "safetensors-load-strategy", .type = OPT_ENUM,
+		  .dst = &o->load, .choices = loads, .arg = "HOW",
+		  .help = "eager: into huge pages; lazy: mapped (eager)" },
 		{ .name = "threads", .type = OPT_U64, .dst = threads,
 		  .max = MAX_THREADS, .arg = "N",
 		  .help = "0: one for each core (0)" },
@@ -161,7 +166,8 @@ model_opts(struct opt *t, struct deploy *d)
 		  .arg = "MODEL", .help = "instead of the operand" },
 		{ .name = "load-format", .type = OPT_ENUM,
 		  .dst = &d->load_format, .choices = formats, .arg = "HOW",
-		  .help = "auto, safetensors; dummy: random weights (auto)" },
+		  .help = "auto, safetensors; dummy: random weights; hollow: "
+		  "none (auto)" },
 		{ .name = "quantization", .type = OPT_STR,
 		  .dst = &d->quantization, .arg = "HOW", .help = "ascend, "
 		  "golden-stick: int8 as published; int8: make it" },

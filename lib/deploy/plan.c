@@ -139,9 +139,9 @@ product(uint64_t a, uint64_t b)
 	return mul_ok(a, b, &n) && n < NEED_MAX ? n : NEED_MAX;
 }
 
-static void
+static int
 fill_rank(struct deploy_plan *p, const struct deploy *d,
-    const struct shard_sizes *s, unsigned i)
+    const struct shard_sizes *s, unsigned i, struct err *e)
 {
 	struct deploy_rank_plan *r = &p->rank[i];
 	const struct arch *a = &d->arch;
@@ -153,7 +153,8 @@ fill_rank(struct deploy_plan *p, const struct deploy *d,
 	r->layers = r->part.layer1 - r->part.layer0;
 	r->weight_bytes = s->rank[i % s->world];
 	r->kv_token = (uint64_t)r->layers * (a->kv_lora + a->rope) * value;
-	r->work_bytes = deploy_work_bytes(d, &r->part);
+	if (deploy_work_bytes(d, &r->part, &r->work_bytes, e) == -1)
+		return -1;
 	if (d->engine.num_blocks)
 		one = all = d->engine.num_blocks;
 	fixed = r->weight_bytes + r->work_bytes;
@@ -161,6 +162,7 @@ fill_rank(struct deploy_plan *p, const struct deploy *d,
 	r->need_all = fixed + product(all, block_bytes(d, r));
 	deploy_count_traffic(&r->traffic, a, &r->part);
 	p->weight_bytes += r->weight_bytes;
+	return 0;
 }
 
 /* ---- memory ---- */
@@ -271,7 +273,8 @@ deploy_plan(struct deploy_plan *p, const struct deploy *d,
 	    find_memory(p, d, m, e) == -1)
 		goto out;
 	for (unsigned i = 0; i < p->n; i++)
-		fill_rank(p, d, &s, i);
+		if (fill_rank(p, d, &s, i, e) == -1)
+			goto out;
 	if (p->known) {
 		find_room(p, d, NULL, p->n);
 		count_hosts(p, d);

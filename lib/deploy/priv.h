@@ -46,8 +46,9 @@ int form_find(struct deploy *d, struct err *e);
 
 /* ---- work.c ---- */
 
-/* About what model's step buffers will take. */
-uint64_t deploy_work_bytes(const struct deploy *d, const struct plan *p);
+/* What the rank's step buffers take. */
+int deploy_work_bytes(const struct deploy *d, const struct plan *p,
+    uint64_t *n, struct err *e);
 void deploy_count_traffic(struct deploy_traffic *t, const struct arch *a,
     const struct plan *p);
 

@@ -7,63 +7,41 @@
  * the stream itself after.  With G = DP * TP ranks in a stage, all values
  * float32 but the experts' sums:
  *
- *	attention	heads * v_head_dim	among TP, rows of the group
+ *	attention	q_lora, kv_lora + rope	among TP, rows of the group
+ *			heads * v_head_dim	among TP, rows of the group
  *			hidden			among G, all rows
  *	dense		intermediate		among TP, rows of the group
  *			hidden			among G, all rows
- *	experts		slots of a block * width	among moe_tp, all rows
- *			shared width		among G, all rows
+ *	experts		shared width		among G, all rows, and with it
+ *			slots of a block * width	among moe_tp, all rows
  *			hidden / G as int64	from each other block, if EP > 1
  *			hidden			among G, all rows
  *	stages		hidden			from one to the next, all rows
  */
 #include "deploy/priv.h"
+#include "model/model.h"
 
-enum {
-	F32 = 4, I64 = 8,
-	MLP_ROWS = 2048,		/* hidden layers held at a time */
-	MIN_ROWS = 32, ROW_BLOCK = 64, OUT_BLOCK = 128,
-};
+enum { F32 = 4, I64 = 8, MIN_ROWS = 32 };
 
-static uint64_t
-max2(uint64_t a, uint64_t b)
+int
+deploy_work_bytes(const struct deploy *d, const struct plan *p, uint64_t *n,
+    struct err *e)
 {
-	return a > b ? a : b;
-}
+	struct model_opts o = {
+		.layout = p->layout,
+		.rank = p->rank,
+		.max_rows = d->engine.max_num_batched_tokens,
+		.block_size = d->engine.block_size,
+	};
+	size_t bytes;
 
-/* The widest input of any linear layer. */
-static uint64_t
-max_k(const struct arch *a)
-{
-	uint64_t k = max2(a->hidden, a->inter);
-
-	k = max2(k, (uint64_t)a->heads * a->vdim);
-	k = max2(k, max2(a->q_lora, a->kv_lora));
-	return max2(k, (uint64_t)a->moe_inter * max2(a->shared, 1));
-}
-
-/* As model's work.c allocates them; rows of other groups have only their
- * residual stream and experts here. */
-uint64_t
-deploy_work_bytes(const struct deploy *d, const struct plan *p)
-{
-	const struct arch *a = &d->arch;
-	uint64_t rows = max2(d->engine.max_num_batched_tokens, MIN_ROWS);
-	uint64_t all = rows * p->layout.dp, k = max_k(a);
-	uint64_t held = all < MLP_ROWS ? all : MLP_ROWS;
-	uint64_t wide = max2(a->inter, (uint64_t)a->moe_inter *
-	    (a->shared + a->topk));
-	uint64_t heads = p->heads1 - p->heads0, n;
-	uint64_t threads = max2(d->threads, 1);
-
-	n = all * a->hidden * 3 * F32;
-	n += rows * F32 * (a->q_lora + heads * (a->nope + a->rope) +
-	    a->kv_lora + 2 * (uint64_t)a->rope +
-	    (uint64_t)a->heads * a->vdim);
-	n += all * k * 2;			/* the same rows in int8 */
-	n += held * (wide * (F32 + 1) + (uint64_t)a->experts * F32);
-	n += threads * k * (OUT_BLOCK * F32 + ROW_BLOCK * (F32 + 1));
-	return n;
+	if (o.max_rows < MIN_ROWS)
+		o.max_rows = MIN_ROWS;
+	if (model_measure(&d->arch, &o, d->threads ? (unsigned)d->threads : 1,
+	    &bytes, e) == -1)
+		return -1;
+	*n = bytes;
+	return 0;
 }
 
 /* Of n values that size ranks share evenly, what one gets from the others. */
@@ -105,6 +83,13 @@ by_columns(struct sum *s, unsigned size, uint64_t bytes)
 	s->other += others(bytes, size);
 }
 
+/* What all queries and keys of a row are made from. */
+static uint64_t
+latent(const struct arch *a)
+{
+	return ((uint64_t)a->q_lora + a->kv_lora + a->rope) * F32;
+}
+
 static void
 moe_layer(struct sum *s, const struct arch *a, const struct plan *p)
 {
@@ -113,8 +98,8 @@ moe_layer(struct sum *s, const struct arch *a, const struct plan *p)
 
 	/* the mean: topk / EP slots of a row are in this rank's block */
 	by_columns(s, p->moe_tp, (uint64_t)a->topk * a->moe_inter * F32 / ep);
-	if (a->shared)
-		by_columns(s, g, (uint64_t)a->shared * a->moe_inter * F32);
+	by_columns(s, g, (uint64_t)a->shared * a->moe_inter * F32);
+	s->times -= p->moe_tp > 1;		/* both in one */
 	s->times += ep > 1;
 	s->own += (ep - 1) * own * I64;
 	s->other += (ep - 1) * own * I64;
@@ -129,6 +114,7 @@ deploy_count_traffic(struct deploy_traffic *t, const struct arch *a,
 	struct sum s = {0};
 
 	for (unsigned i = p->layer0; i < p->layer1; i++) {
+		in_group(&s, p, latent(a));
 		in_group(&s, p, (uint64_t)a->heads * a->vdim * F32);
 		to_stage(&s, p, x);
 		if (arch_is_moe(a, i)) {

@@ -17,6 +17,7 @@
 #include "sample/sample.h"
 
 enum engine_dtype { ENGINE_AUTO, ENGINE_BF16, ENGINE_F32 };
+enum engine_load { ENGINE_EAGER, ENGINE_LAZY };	/* read; or map */
 
 /* How a rank reaches the others of its world. */
 struct engine_link {
@@ -31,6 +32,7 @@ struct engine_link {
 struct engine_opts {
 	const char *dir;		/* rank files (dsi-shard(5)) */
 	const struct engine_link *link;	/* NULL: a world of one */
+	int load;			/* enum engine_load: of weights */
 	unsigned threads;		/* 0: cores of the affinity mask */
 	uint64_t block_size;		/* tokens in a KV block: 16 32 64 128 */
 	int kv_dtype;			/* auto: bf16 */

@@ -280,7 +280,7 @@ many_step(struct many *m, const struct engine_out **outs, size_t *n,
 			pthread_cond_wait(&m->stepped, &m->lock);
 	}
 	for (i = 0; i < m->n; i++)
-		more |= m->world[i].more || m->world[i].state != STILL;
+		more |= m->world[i].state != STILL || m->world[i].more;
 	pthread_mutex_unlock(&m->lock);
 	*outs = m->out;
 	return rc == -1 ? -1 : more;

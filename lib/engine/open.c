@@ -90,6 +90,7 @@ model_options(const struct engine *g)
 		.block_size = g->o.block_size,
 		.kv_f32 = g->o.kv_dtype == ENGINE_F32,
 		.bf16 = g->o.dtype == ENGINE_BF16,
+		.map = g->o.load == ENGINE_LAZY,
 	};
 
 	/* Fewer rows than sequences would starve decodes; fewer than a block

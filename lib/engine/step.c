@@ -165,8 +165,9 @@ engine_add(struct engine *g, const struct engine_seq *s, uint64_t *id,
 	if (check_seq(g, s, e) == -1 || (q = seq_new(g, s, e)) == NULL)
 		return -1;
 	q->dp = idlest(g);
-	if (sched_add(sched_of(g, q), q->id, s->ids, s->n, s->nprompt, s->priority,
-		salt_of(s->cache_salt), wants_plp(q), q, e) == -1) {
+	if (sched_add(sched_of(g, q), q->id, s->ids, s->n, s->nprompt,
+		s->priority, salt_of(s->cache_salt), wants_plp(q),
+		q, e) == -1) {
 		engine_seq_free(q);
 		return -1;
 	}

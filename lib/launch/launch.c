@@ -120,6 +120,8 @@ make_args(struct launch *l, const char *dir, const struct engine_opts *o,
 		    (unsigned long long)o->max_model_len);
 	add_arg(l, "--gpu-memory-utilization=%.17g", o->memory_utilization);
 	add_arg(l, "--num-blocks=%llu", (unsigned long long)o->num_blocks);
+	add_arg(l, "--safetensors-load-strategy=%s",
+	    o->load == ENGINE_LAZY ? "lazy" : "eager");
 	add_arg(l, "--threads=%u", o->threads);
 	add_arg(l, "--host-ranks=%u", o->host_ranks);
 	add_arg(l, "%s", dir);

@@ -360,6 +360,91 @@ expanded(void *arg, unsigned thread, unsigned nthreads)
 
 /* ---- the block ---- */
 
+/* Columns of q_a or kv_a that one TP rank makes: whole tiles. */
+static unsigned
+share_of(const struct model *m, unsigned n)
+{
+	unsigned tp = m->plan.layout.tp;
+
+	return (unsigned)(kern_ntile(n) + tp - 1) / tp * KERN_TILE_N;
+}
+
+/* This rank's share of l's outputs for a into y [rows][w]; where it goes, for
+ * join_scatter. */
+static void
+my_share(struct model *m, const struct lin *l, struct act *a, float *y,
+    unsigned w)
+{
+	unsigned c0 = m->plan.tp * w, c1 = c0 + w < l->n ? c0 + w : l->n;
+
+	if (c0 < l->n) {
+		lin_cols(m, l, a, c0, c1, y, w);
+		round_rows(m, y, a->rows, w);
+	}
+}
+
+static void
+place_share(struct model *m, size_t row0, size_t rows, unsigned w,
+    size_t skip, float *out, unsigned n)
+{
+	unsigned i;
+
+	for (i = 0; i < m->plan.layout.tp; i++)
+		m->piece[i] = (struct piece){ .row0 = row0, .rows = rows,
+			.col = (size_t)i * w, .width = w };
+	join_scatter(m, m->plan.layout.tp, m->piece, skip, out, n, n);
+}
+
+/* Every rank has q_a and kv_a whole, but n own rows from row r on take only a
+ * TP-th of them from each. */
+static int
+split_latent(struct model *m, struct layer *l, size_t r, size_t n,
+    struct err *e)
+{
+	const struct arch *a = &m->a;
+	unsigned wq = share_of(m, a->q_lora), i;
+	unsigned wkv = share_of(m, a->kv_lora + a->rope);
+	float *y = comm_buffer(m->tp);
+	size_t bytes = n * (wq + wkv) * sizeof *y;
+
+	act_set(&m->act, m->y + (m->own0 + r) * a->hidden, a->hidden, n,
+	    a->hidden);
+	if (a->q_lora)
+		my_share(m, &l->q_a, &m->act, y, wq);
+	my_share(m, &l->kv_a, &m->act, y + n * wq, wkv);
+	for (i = 0; i < m->plan.layout.tp; i++)
+		m->give[i] = m->take[i] = (struct comm_span){ 0, bytes };
+	if (comm_share(m->tp, m->give, m->take, m->got, e) == -1)
+		return -1;
+	if (a->q_lora)
+		place_share(m, r, n, wq, 0, m->qa, a->q_lora);
+	place_share(m, r, n, wkv, n * wq, m->kv, a->kv_lora + a->rope);
+	return 0;
+}
+
+/* qa, kv = what queries and keys are made of, for the rank's own rows */
+static int
+latent(struct model *m, struct layer *l, struct err *e)
+{
+	const struct arch *a = &m->a;
+	size_t r, n;
+
+	for (r = 0; m->tp && r < m->nown; r += n) {
+		n = m->nown - r < WAVE ? m->nown - r : WAVE;
+		if (split_latent(m, l, r, n, e) == -1)
+			return -1;
+	}
+	act_set(&m->act, m->y + m->own0 * a->hidden, a->hidden, m->nown,
+	    a->hidden);
+	if (m->tp)
+		return 0;
+	if (a->q_lora)
+		lin_run(m, &l->q_a, &m->act, m->qa);
+	lin_run(m, &l->kv_a, &m->act, m->kv);
+	return 0;
+}
+
+/* qh = this rank's heads' queries for its own rows */
 static void
 queries(struct model *m, struct layer *l)
 {
@@ -369,7 +454,6 @@ queries(struct model *m, struct layer *l)
 		lin_run(m, &l->q, &m->act, m->qh);
 		return;
 	}
-	lin_run(m, &l->q_a, &m->act, m->qa);
 	norm_rows(m, m->qa, m->qa, l->q_norm, l->q_norm_b, a->q_lora,
 	    m->nown);
 	act_set(&m->hact, m->qa, a->q_lora, m->nown, a->q_lora);
@@ -377,24 +461,23 @@ queries(struct model *m, struct layer *l)
 }
 
 /* oh = the heads' outputs for the rank's own rows and heads */
-static void
-heads(struct model *m, struct layer *l)
+static int
+heads(struct model *m, struct layer *l, struct err *e)
 {
-	const struct arch *a = &m->a;
 	unsigned threads = par_threads(m->o.par);
 	struct pass p = { m, l, 1 };
 
-	act_set(&m->act, m->y + m->own0 * a->hidden, a->hidden, m->nown,
-	    a->hidden);
+	if (latent(m, l, e) == -1)
+		return -1;
 	queries(m, l);
-	lin_run(m, &l->kv_a, &m->act, m->kv);
 	par_run(m->o.par, put_rows, &p);
 	/* Few rows: their heads are split, so that no thread is idle. */
 	if (m->nown < 4 * threads)
 		p.split = threads < m->heads ? threads : m->heads;
 	par_run(m->o.par, absorbed, &p);
 	par_run(m->o.par, expanded, &p);
-	round_rows(m, m->oh, m->nown, (size_t)m->heads * a->vdim);
+	round_rows(m, m->oh, m->nown, (size_t)m->heads * m->a.vdim);
+	return 0;
 }
 
 /* All heads of n own rows from row r, where o can read them: [n][ld]. */
@@ -423,8 +506,8 @@ attn_run(struct model *m, struct layer *l, struct err *e)
 	size_t whole = (size_t)m->a.heads * m->a.vdim;
 	size_t waves = wave_count(m), i;
 
-	if (m->nown)
-		heads(m, l);
+	if (m->nown && heads(m, l, e) == -1)
+		return -1;
 	for (i = 0; i < waves; i++) {
 		size_t n = wave_rows(m, m->plan.dp, i);
 		const float *x;

@@ -359,6 +359,14 @@ model_linear(struct model *m, const char *name, const float *x, size_t rows,
 
 /* ---- opening ---- */
 
+void
+model_place(struct model *m)
+{
+	plan_rank(&m->plan, &m->a, &m->o.layout, m->o.rank);
+	m->heads = m->plan.heads1 - m->plan.heads0;
+	m->stage_size = m->o.layout.dp * m->o.layout.tp;
+}
+
 int
 model_open(struct model **mp, const char *dir, const struct arch *a,
     const struct model_opts *o, struct bar *bar, struct err *e)
@@ -370,9 +378,8 @@ model_open(struct model **mp, const char *dir, const struct arch *a,
 		return -1;
 	m->a = *a;
 	m->o = *o;
-	plan_rank(&m->plan, a, &o->layout, o->rank);
-	m->heads = m->plan.heads1 - m->plan.heads0;
-	m->stage_size = o->layout.dp * o->layout.tp;
+	m->threads = par_threads(o->par);
+	model_place(m);
 	if ((m->inv_freq = mem_new(a->rope / 2, sizeof(float), e)) == NULL ||
 	    weights_load(m, dir, bar, e) == -1 || work_alloc(m, e) == -1) {
 		model_close(mp);

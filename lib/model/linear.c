@@ -284,7 +284,8 @@ struct running {
 	struct model *m;
 	const struct lin *l;
 	const struct act *a;
-	float *y;
+	unsigned c0, c1;	/* outputs */
+	float *y;		/* from c0 on */
 	size_t ldy;
 };
 
@@ -295,7 +296,9 @@ run_part(void *arg, unsigned thread, unsigned nthreads)
 	struct scratch *s = &r->m->scratch[thread];
 	size_t n0, n1, n, i;
 
-	par_range(r->l->n, KERN_TILE_N, thread, nthreads, &n0, &n1);
+	par_range(r->c1 - r->c0, KERN_TILE_N, thread, nthreads, &n0, &n1);
+	n0 += r->c0;
+	n1 += r->c0;
 	for (; n0 < n1; n0 = n) {
 		n = n0 + OUT_BLOCK < n1 ? n0 + OUT_BLOCK : n1;
 		for (i = 0; i < r->a->rows; i += ROW_BLOCK) {
@@ -304,20 +307,27 @@ run_part(void *arg, unsigned thread, unsigned nthreads)
 
 			act_gather(&a, r->a, NULL, i,
 			    left < ROW_BLOCK ? left : ROW_BLOCK, r->l, s);
-			lin_block(r->l, &a, n0, n, r->y + i * r->ldy + n0,
-			    r->ldy, s);
+			lin_block(r->l, &a, n0, n,
+			    r->y + i * r->ldy + (n0 - r->c0), r->ldy, s);
 		}
 	}
+}
+
+void
+lin_cols(struct model *m, const struct lin *l, struct act *a, unsigned c0,
+    unsigned c1, float *y, size_t ldy)
+{
+	struct running r = { m, l, a, c0, c1, y, ldy };
+
+	act_ready(m, a, l);
+	par_run(m->o.par, run_part, &r);
 }
 
 void
 lin_whole(struct model *m, const struct lin *l, struct act *a, float *y,
     size_t ldy)
 {
-	struct running r = { m, l, a, y, ldy };
-
-	act_ready(m, a, l);
-	par_run(m->o.par, run_part, &r);
+	lin_cols(m, l, a, 0, l->n, y, ldy);
 }
 
 void

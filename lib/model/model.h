@@ -28,6 +28,8 @@ struct model_opts {
 	size_t block_size;		/* tokens of a KV block: 16 32 64 128 */
 	bool kv_f32;			/* latent cache in f32, else bf16 */
 	bool bf16;			/* round activations to bf16 */
+	bool map;			/* map the files, don't read them: a
+					 * start at once, slower pages */
 };
 
 struct model;
@@ -40,6 +42,10 @@ enum { MODEL_LOGIT_ROWS = 32 };		/* of one model_logits */
 int model_wire(struct comm_wiring *w, const struct arch *a,
     const struct model_opts *o, struct err *e);
 void model_unwire(struct comm_wiring *w);
+
+/* Bytes of a rank's step buffers, without making any; o->par is not used. */
+int model_measure(const struct arch *a, const struct model_opts *o,
+    unsigned threads, size_t *bytes, struct err *e);
 
 /* Loads the rank's files in DIR (dsi-shard(5)), made for this layout; bar may
  * be NULL and counts bytes.  a is copied.  kern_init must have been called. */

@@ -19,8 +19,8 @@ enum {
 
 /* ---- weights.c ---- */
 
-/* One linear layer, n outputs (this rank's) x k inputs (all).  What is set depends on
- * kind: see dsi-shard(5). */
+/* One linear layer, n outputs (this rank's) x k inputs (all).  What is set
+ * depends on kind: see dsi-shard(5). */
 struct lin {
 	enum lin_kind kind;
 	unsigned n, k;
@@ -60,6 +60,7 @@ struct image {
 	struct store *store;
 	char *p;
 	size_t size;
+	bool mapped;		/* the file itself, else a copy */
 };
 
 /* Activations that linear layers read: float rows and, once a layer asked for
@@ -107,6 +108,7 @@ struct model {
 	struct plan plan;
 	unsigned heads;
 	unsigned stage_size;	/* DP * TP */
+	unsigned threads;
 	struct image *image;
 	size_t nimage;
 	size_t weight_bytes, work_bytes, cache_bytes;
@@ -180,6 +182,9 @@ void weights_free(struct model *m);
 /* NULL: no such layer. */
 const struct lin *weights_find(const struct model *m, const char *name);
 
+/* Fills in what follows from a and o.  forward.c */
+void model_place(struct model *m);
+
 /* ---- work.c ---- */
 
 int work_alloc(struct model *m, struct err *e);
@@ -203,8 +208,10 @@ void act_gather(struct act *out, const struct act *a, const uint32_t *idx,
  * act_ready has been called. */
 void lin_block(const struct lin *l, const struct act *a, unsigned n0,
     unsigned n1, float *y, size_t ldy, struct scratch *s);
-/* y [rows][ldy] = the whole layer.  All threads.  lin_run then rounds y with
- * --dtype bfloat16. */
+/* y [rows][ldy] = outputs [c0, c1), or the whole layer; c0 a multiple of 16.
+ * All threads.  lin_run then rounds y with --dtype bfloat16. */
+void lin_cols(struct model *m, const struct lin *l, struct act *a, unsigned c0,
+    unsigned c1, float *y, size_t ldy);
 void lin_whole(struct model *m, const struct lin *l, struct act *a, float *y,
     size_t ldy);
 void lin_run(struct model *m, const struct lin *l, struct act *a, float *y);

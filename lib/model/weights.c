@@ -6,9 +6,12 @@
  * once a token and 4 KiB pages cost a third of the bandwidth (design,
  * decision 3).
  */
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "model/priv.h"
 
@@ -67,6 +70,33 @@ file_size(const struct store *s)
 }
 
 static int
+image_map(struct image *im, const char *path, struct err *e)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd == -1)
+		return err_sys(e, "open %s", path);
+	im->p = mmap(NULL, im->size, PROT_READ, MAP_PRIVATE, fd, 0);
+	close(fd);
+	if (im->p == MAP_FAILED) {
+		im->p = NULL;
+		return err_sys(e, "map %s", path);
+	}
+	im->mapped = true;
+	return 0;
+}
+
+static void
+image_drop(struct image *im)
+{
+	if (im->mapped)
+		munmap(im->p, im->size);
+	else
+		mem_unmap(im->p, im->size);
+	store_close(&im->store);
+}
+
+static int
 image_load(struct model *m, const char *path, struct bar *bar, struct err *e)
 {
 	struct image *im = &m->image[m->nimage];
@@ -78,6 +108,10 @@ image_load(struct model *m, const char *path, struct bar *bar, struct err *e)
 		return -1;
 	m->nimage++;
 	im->size = file_size(im->store);
+	if (m->o.map) {
+		m->weight_bytes += im->size;
+		return image_map(im, path, e);
+	}
 	if ((im->p = mem_map(im->size, e)) == NULL)
 		return err_wrap(e, "%s", path);
 	m->weight_bytes += im->size;
@@ -413,10 +447,8 @@ weights_free(struct model *m)
 {
 	size_t i;
 
-	for (i = 0; i < m->nimage; i++) {
-		mem_unmap(m->image[i].p, m->image[i].size);
-		store_close(&m->image[i].store);
-	}
+	for (i = 0; i < m->nimage; i++)
+		image_drop(&m->image[i]);
 	for (i = 0; m->layer && i < m->a.layers; i++)
 		free(m->layer[i].expert);
 	free(m->image);

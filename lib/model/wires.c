@@ -4,7 +4,7 @@
  * A pure function of model, layout and options, so that every rank comes to
  * the same list.  Groups of one are left out.  In their order:
  *
- *   TP       [PP][DP]      share what o and dense down read
+ *   TP       [PP][DP]      share latents, and what o and dense down read
  *   stage    [PP]          join the residual stream, share hidden layers
  *   peers    [PP][moe_tp]  add up what the blocks of experts made
  *   world    1             the caller's
@@ -57,6 +57,13 @@ struct caps {
 	size_t tp, stage, peers, hand, logits;
 };
 
+/* A rank's share of n outputs in whole tiles. */
+static size_t
+tiles(size_t n, size_t tp)
+{
+	return (kern_ntile(n) + tp - 1) / tp * KERN_TILE_N;
+}
+
 static struct caps
 measure(const struct arch *a, const struct plan *p, size_t max_rows)
 {
@@ -66,8 +73,11 @@ measure(const struct arch *a, const struct plan *p, size_t max_rows)
 	size_t own = p->own1 - p->own0;
 	size_t slots = min2(a->topk, p->expert1 - p->expert0);
 	size_t heads = (size_t)(p->heads1 - p->heads0) * a->vdim;
+	size_t latent = tiles(a->q_lora, l->tp) +
+	    tiles(a->kv_lora + a->rope, l->tp);
 	struct caps c = {
-		.tp = wave * max2(heads, p->dense1 - p->dense0),
+		.tp = wave * max2(latent, max2(heads,
+		    p->dense1 - p->dense0)),
 		.stage = wave * (p->out1 - p->out0),
 		.hand = (all + g - 1) / g * a->hidden,
 		.logits = MODEL_LOGIT_ROWS * (size_t)(p->vocab1 - p->vocab0),

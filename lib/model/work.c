@@ -161,7 +161,7 @@ carve_all(struct model *m, struct carving *c)
 	CARVE(m->hact.sx, rows * blocks_of(k));
 	carve_hidden(m, c);
 	carve_world(m, c);
-	for (i = 0; i < par_threads(m->o.par); i++)
+	for (i = 0; i < m->threads; i++)
 		carve_thread(m, &m->scratch[i], c);
 }
 
@@ -170,7 +170,7 @@ work_alloc(struct model *m, struct err *e)
 {
 	struct carving c = { .ok = true };
 
-	m->scratch = mem_new(par_threads(m->o.par), sizeof *m->scratch, e);
+	m->scratch = mem_new(m->threads, sizeof *m->scratch, e);
 	if (m->scratch == NULL)
 		return -1;
 	carve_all(m, &c);
@@ -185,6 +185,23 @@ work_alloc(struct model *m, struct err *e)
 	c = (struct carving){ .base = m->work, .ok = true };
 	carve_all(m, &c);
 	return 0;
+}
+
+int
+model_measure(const struct arch *a, const struct model_opts *o,
+    unsigned threads, size_t *bytes, struct err *e)
+{
+	struct model m = { .a = *a, .o = *o, .threads = threads };
+	struct carving c = { .ok = true };
+
+	model_place(&m);
+	if ((m.scratch = mem_new(threads, sizeof *m.scratch, e)) == NULL)
+		return -1;
+	carve_all(&m, &c);
+	free(m.scratch);
+	*bytes = c.at;
+	return c.ok ? 0 : err_set(e, ERR_CALLER, "%zu rows a step need more "
+	    "memory than there can be", o->max_rows);
 }
 
 void

@@ -290,6 +290,8 @@ digest(struct job *j, struct err *e)
 	    j->src.layout, j->src.digest);
 	buf_printf(&b, "tp %u dp %u pp %u ep %u\nquantize %s\n", l->tp, l->dp,
 	    l->pp, l->ep, quant_name(j->o->quantize));
+	if (j->o->hollow)
+		buf_puts(&b, "hollow\n");
 	if (j->world > 1)	/* 0.1.0 cut o and down by their inputs */
 		buf_puts(&b, "all layers cut by outputs\n");
 	for (unsigned i = 0; i < j->nextra; i++)

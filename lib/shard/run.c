@@ -119,6 +119,8 @@ check_space(const struct job *j, struct err *e)
 	struct statvfs vfs;
 	uint64_t need = BLOCK, have;
 
+	if (j->o->hollow)
+		return 0;
 	for (size_t i = 0; i < j->ntarget; i++)
 		if (!j->target[i].done)
 			need += blocks(j->target[i].bytes);
@@ -188,6 +190,8 @@ start_file(struct work *w, const struct target *t, struct part *p,
 	p->plan = &w->j->plan[t->rank];
 	if (rc == 0)
 		rc = store_create(&p->w, path.p, e);
+	if (rc == 0 && w->j->o->hollow)
+		store_hollow(p->w);
 	if (rc == 0)
 		rc = job_declare(w->j, &w->items, t->rank, p->w, &bytes, e);
 	buf_free(&path);
@@ -222,8 +226,8 @@ write_files(struct work *w, size_t i0, size_t i1, struct part *p,
 		if (!j->target[i].done &&
 		    start_file(w, &j->target[i], &p[n++], e) == -1)
 			return -1;
-	if (items_stream(&w->items, &j->src, &j->arch, p, n, &w->scratch,
-	    &w->bar, e) == -1)
+	if (!j->o->hollow && items_stream(&w->items, &j->src, &j->arch, p, n,
+	    &w->scratch, &w->bar, e) == -1)
 		return -1;
 	n = 0;
 	for (size_t i = i0; i < i1; i++)

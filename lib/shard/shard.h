@@ -27,6 +27,8 @@ struct shard_opts {
 	struct layout layout;
 	enum shard_quant quantize;
 	bool dummy;			/* weights from seed and config.json */
+	bool hollow;			/* with dummy: none at all, only files
+					 * of the right size that are holes */
 	uint64_t seed;
 	struct shard_done *done;	/* filled on success; or NULL */
 };

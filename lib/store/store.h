@@ -67,6 +67,9 @@ int store_meta_put(struct store_writer *w, const char *key, const char *val,
     struct err *e);
 /* Total bytes that the file will have; ends the declarations. */
 int store_begin(struct store_writer *w, uint64_t *nfile, struct err *e);
+/* Before store_begin: the file gets its header and its size, and is a hole
+ * otherwise.  No tensor is put; the digest is the header's. */
+void store_hollow(struct store_writer *w);
 /* The next n bytes of the tensors, in the order of declaration; padding is
  * put in by the writer.  store_next must be called before each tensor's
  * bytes, as a check that name is the one expected. */

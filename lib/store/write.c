@@ -38,7 +38,8 @@ struct store_writer {
 	size_t n, cap;
 	struct pair *meta;
 	size_t nmeta, meta_cap;
-	bool begun;
+	bool begun, hollow;
+	uint64_t nfile;
 	size_t cur;			/* tensor being put */
 	size_t next;			/* tensor that store_next must name */
 	uint64_t left;			/* bytes of it not yet put */
@@ -303,7 +304,8 @@ store_begin(struct store_writer *w, uint64_t *nfile, struct err *e)
 	*nfile = STORE_LEN_SIZE + b.n + data;
 	for (int i = 0; i < STORE_LEN_SIZE; i++)
 		len[i] = (unsigned char)((uint64_t)b.n >> 8 * i);
-	if (reserve(w, *nfile, e) == -1 ||
+	w->nfile = *nfile;
+	if ((!w->hollow && reserve(w, *nfile, e) == -1) ||
 	    put_bytes(w, len, sizeof(len), e) == -1 ||
 	    put_bytes(w, b.p, b.n, e) == -1)
 		goto out;
@@ -312,6 +314,12 @@ store_begin(struct store_writer *w, uint64_t *nfile, struct err *e)
 out:
 	buf_free(&b);
 	return rc;
+}
+
+void
+store_hollow(struct store_writer *w)
+{
+	w->hollow = true;
 }
 
 static int
@@ -366,11 +374,13 @@ finish(struct store_writer *w, char sha[65], struct err *e)
 
 	if (check_full(w, e) == -1)
 		return -1;
-	if (!w->begun || w->next < w->n)
+	if (!w->begun || (w->next < w->n && !w->hollow))
 		return err_set(e, ERR_CALLER, "%s: ends before %s", w->path,
 		    w->begun ? w->t[w->next].name : "it begins");
 	if (flush(w, e) == -1 || sha256_end(&w->sha, sha, e) == -1)
 		return -1;
+	if (w->hollow && ftruncate(fd, (off_t)w->nfile) == -1)
+		return err_sys(e, "extend %s", w->path);
 	if (fsync(fd) == -1 && errno != EINVAL)
 		return err_sys(e, "sync %s", w->path);
 	w->fd = -1;

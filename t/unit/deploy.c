@@ -688,21 +688,23 @@ test_traffic(void)
 
 	if (!plan("--tensor-parallel-size 16 --quantization int8 r1.json", 0))
 		return;
-	/* attention 2, MLP 2, experts 3 */
+	/* attention 3, MLP 2, experts 2 */
 	t = &p.rank[0].traffic;
-	tap_ok(t->exchanges == 61 * 2 + 3 * 2 + 58 * 3, "%u exchanges",
+	tap_ok(t->exchanges == 61 * 3 + 3 * 2 + 58 * 2, "%u exchanges",
 	    t->exchanges);
-	tap_ok(t->own_row == 61ull * (61440 + 26880) + 3ull * (69120 + 26880)
-	    + 58ull * (61440 + 7680 + 26880) && t->other_row == 0,
+	tap_ok(t->own_row == 61ull * (7920 + 61440 + 26880) +
+	    3ull * (69120 + 26880) + 58ull * (61440 + 7680 + 26880) &&
+	    t->other_row == 0,
 	    "%llu bytes a row", (unsigned long long)t->own_row);
 	tap_ok(t->logits == 0 && p.rank[1].traffic.logits == 8080 * 4,
 	    "logits come from all but the lead");
 	plan(DP4 "--quantization int8 r1.json", 0);
 	t = &p.rank[0].traffic;
-	tap_ok(t->exchanges == 61 * 2 + 3 * 2 + 58 * 4, "%u exchanges",
+	tap_ok(t->exchanges == 61 * 3 + 3 * 2 + 58 * 3, "%u exchanges",
 	    t->exchanges);
-	tap_ok(t->own_row == 61ull * (49152 + 21504) + 3ull * (55296 + 21504)
-	    + 58ull * (12288 + 7680 + 3 * 448 * 8 + 26880),
+	tap_ok(t->own_row == 61ull * (6336 + 49152 + 21504) +
+	    3ull * (55296 + 21504) + 58ull *
+	    (12288 + 7680 + 3 * 448 * 8 + 26880),
 	    "%llu bytes a row", (unsigned long long)t->own_row);
 	tap_ok(t->other_row == 61ull * 28672 + 3ull * 28672 + 58ull *
 	    (12288 + 7680 + 3 * 448 * 8 + 26880), "%llu for another's",
