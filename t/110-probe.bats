@@ -243,9 +243,9 @@ TP4=(--tensor-parallel-size 4)
 }
 
 @test "a host that hangs is named, and ended (1)" {
-	DSI_PROBE_MS=2500 run -1 --separate-stderr dsi-check \
+	DSI_PROBE_MS=4000 run -1 --separate-stderr dsi-check \
 	    --hosts hosta,hang "${TP4[@]}" model
-	has "problem  hang: no answer for 1.5 s from the remote shell"
+	has "problem  hang: no answer for "
 	has "hosta  hosta"
 	nothing_left
 }

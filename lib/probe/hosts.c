@@ -21,7 +21,7 @@ is_name(const char *s)
 	for (; *s; s++) {
 		if (start && (*s == '-' || *s == '@'))
 			return false;
-		if (!isalnum((unsigned char)*s) && !strchr("._-@:[]%", *s))
+		if (!isalnum((unsigned char)*s) && !strchr("._-@:%", *s))
 			return false;
 		start = *s == '@';
 	}
@@ -46,6 +46,19 @@ cut_slots(struct probe_host *h, struct err *e)
 	return 0;
 }
 
+/* "[fe80::1]" is for the slots' sake: ssh wants the address bare. */
+static void
+cut_brackets(char *name)
+{
+	char *from = strchr(name, '[');
+	size_t n = strlen(name);
+
+	if (!from || name[n - 1] != ']')
+		return;
+	name[n - 1] = '\0';
+	memmove(from, from + 1, strlen(from));
+}
+
 static int
 add(struct probe_hosts *hs, const char *s, size_t n, struct err *e)
 {
@@ -63,6 +76,7 @@ add(struct probe_hosts *hs, const char *s, size_t n, struct err *e)
 	memcpy(h.name, s, n);
 	if (cut_slots(&h, e) == -1)
 		return -1;
+	cut_brackets(h.name);
 	if (!is_name(h.name))
 		return err_set(e, ERR_CALLER, "'%s' is not the name of a host, "
 		    "such as nodea, user@nodea or nodea:8", h.name);
