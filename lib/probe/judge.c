@@ -97,15 +97,16 @@ judge_failures(struct judge *j, size_t i)
 	const struct probe *p = j->p;
 	const struct probe_result *v = &p->v[i];
 
-	if (!v->why[0])
-		;
-	else if (i == 0 && v->answered && !p->listened &&
+	if (v->why[0] && i == 0 && v->answered && !p->listened &&
 	    !iface_of(&v->facts, p->address)[0])
 		wrong_lead(j);
-	else if (i > 0 && v->answered && !v->linked && p->listened)
+	else if (v->no_way)
 		no_way(j, i);
-	else
+	else if (v->why[0])
 		problem(j, "%s: %s", host(j, i), v->why);
+	else if (v->linked && !v->measured)
+		notice(j, "%s: no time was left to measure its connection",
+		    host(j, i));
 	if (v->facts.wrong[0])
 		problem(j, "%s: %s", host(j, i), v->facts.wrong);
 }

@@ -80,6 +80,7 @@ struct probe_result {
 	bool answered;			/* there are facts */
 	struct probe_facts facts;	/* interface and address as dialled */
 	bool linked, measured;
+	bool no_way;			/* it tried, and can't reach the lead */
 	struct probe_link link;		/* to the lead; not the lead's own */
 	char why[PROBE_WORDS];		/* the first thing that failed; or "" */
 	/* probe_judge */

@@ -13,8 +13,9 @@
 #include "probe/priv.h"
 
 enum {
-	MAX_WORDS = 64, FACTS_PART = 60, DIAL_PART = 75, END_PART = 90,
-	MEASURE_MS = 500, LEAST_MS = 4,
+	MAX_WORDS = 64, FACTS_PART = 60, DIAL_PART = 72, LATE_PART = 75,
+	CALL_PART = 30, MEASURE_PART = 85, END_PART = 90, MEASURE_MS = 500,
+	LEAST_MS = 4, SETTLE_MS = 1500,
 };
 
 #define MS 1000000ull
@@ -236,6 +237,7 @@ take_link(struct run *r, size_t i)
 	const struct probe_reply *y = reply_of(r, i);
 	struct probe_result *v = &r->p->v[i];
 
+	v->no_way = !y && !r->kid[i].why[0];
 	if (!y)
 		return;
 	v->linked = true;
@@ -256,13 +258,17 @@ static void
 dial_all(struct run *r)
 {
 	uint64_t until = at_part(r, DIAL_PART), now = now_ns();
+	uint64_t ms = now < until ? (until - now) / MS : 1;
+	uint64_t most = (uint64_t)r->ms * CALL_PART / 100;
 
 	r->request.what = PROBE_DIAL;
-	r->request.ms = now < until ? (unsigned)((until - now) / MS) : 1;
+	r->request.ms = (unsigned)(ms < most ? ms : most);
 	for (size_t i = 1; i < r->n; i++)
 		if (may_dial(r, i))
 			kid_ask(&r->kid[i], &r->request);
-	kid_wait(r->kid, r->n, until + r->ms * MS / 20, r->o->stop);
+	until = now + (r->request.ms + r->ms / 100 * (LATE_PART - DIAL_PART)) *
+	    MS;
+	kid_wait(r->kid, r->n, until, r->o->stop);
 	for (size_t i = 1; i < r->n; i++)
 		if (may_dial(r, i))
 			take_link(r, i);
@@ -270,15 +276,19 @@ dial_all(struct run *r)
 
 /* ---- measuring ---- */
 
+/* One that hangs must not take the time of those after it. */
 static void
 measure(struct run *r, size_t i, unsigned ms)
 {
 	const struct probe_reply *y;
 	struct probe_result *v = &r->p->v[i];
+	uint64_t until = now_ns() + (ms + SETTLE_MS) * MS;
 
+	if (until > at_part(r, END_PART))
+		until = at_part(r, END_PART);
 	r->request = (struct probe_request){ .what = PROBE_MEASURE, .ms = ms };
 	kid_ask(&r->kid[i], &r->request);
-	kid_wait(&r->kid[i], 1, at_part(r, 95), r->o->stop);
+	kid_wait(&r->kid[i], 1, until, r->o->stop);
 	y = reply_of(r, i);
 	if (!y)
 		return;
@@ -291,7 +301,7 @@ measure(struct run *r, size_t i, unsigned ms)
 static void
 measure_all(struct run *r)
 {
-	uint64_t until = at_part(r, END_PART), now;
+	uint64_t until = at_part(r, MEASURE_PART), now;
 	size_t left = 0;
 
 	for (size_t i = 1; i < r->n; i++)
@@ -299,10 +309,11 @@ measure_all(struct run *r)
 	for (size_t i = 1; i < r->n; i++) {
 		unsigned ms;
 
-		if (!r->p->v[i].linked || (r->o->stop && *r->o->stop))
-			continue;
 		now = now_ns();
-		ms = now < until ? (unsigned)((until - now) / MS / left) : 0;
+		if (!r->p->v[i].linked || now >= until ||
+		    (r->o->stop && *r->o->stop))
+			continue;
+		ms = (unsigned)((until - now) / MS / left);
 		ms = ms > MEASURE_MS ? MEASURE_MS : ms;
 		measure(r, i, ms > LEAST_MS ? ms : LEAST_MS);
 		left--;
