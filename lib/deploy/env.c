@@ -169,11 +169,15 @@ check_partition(struct deploy *d, struct err *e)
 }
 
 int
+deploy_node_env(struct deploy *d, struct err *e)
+{
+	return read_ifname(d, e) == -1 || read_places(d, e) == -1 ? -1 : 0;
+}
+
+int
 deploy_env(struct deploy *d, struct err *e)
 {
-	if (read_ifname(d, e) == -1 || read_places(d, e) == -1)
-		return -1;
-	return check_partition(d, e);
+	return deploy_node_env(d, e) == -1 ? -1 : check_partition(d, e);
 }
 
 unsigned

@@ -50,9 +50,4 @@ int deploy_work_bytes(const struct deploy *d, const struct plan *p,
 void deploy_count_traffic(struct deploy_traffic *t, const struct arch *a,
     const struct plan *p);
 
-/* ---- host.c ---- */
-
-/* This host's memory, or its control group's; and what is free of it. */
-int deploy_host_memory(uint64_t *total, uint64_t *avail, struct err *e);
-
 #endif

@@ -284,7 +284,8 @@ engine_open(struct engine **gp, const struct engine_opts *o, struct err *e)
 	if (check_opts(o, e) == -1 || pick_kernels(e) == -1 ||
 	    read_manifest(g, e) == -1 || arch_load(&g->a, o->dir, e) == -1 ||
 	    set_length(g, e) == -1 || load_model(g, e) == -1 ||
-	    join_model(g, e) == -1 || make_cache(g, e) == -1 || make_scratch(g, e) == -1) {
+	    join_model(g, e) == -1 || make_cache(g, e) == -1 ||
+	    make_scratch(g, e) == -1) {
 		if (g->comm)
 			comm_fail(g->comm, e->msg);
 		engine_close(gp);
