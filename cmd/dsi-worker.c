@@ -19,14 +19,14 @@ static const char synopsis[] =
     "--rank N --join WHERE [options] RANKFILES | --headless [options] MODEL";
 
 enum {
-	OWN_OPTS = 4,
+	OWN_OPTS = 5,
 	END_MS = 1500,			/* for ranks to end after the first */
 	WHY = 1300,
 };
 
 struct args {
 	struct deploy d;
-	uint64_t rank, host_ranks;
+	uint64_t rank, host_ranks, host_cpus;
 	const char *join, *ifname;
 };
 
@@ -49,6 +49,7 @@ be_rank(struct args *a, const char *dir, struct err *e)
 	if (launch_comm_opts(&c, &a->d, e) == -1)
 		return -1;
 	c.ifname = a->ifname;
+	c.cpus = (unsigned)a->host_cpus;
 	o->dir = dir;
 	o->threads = (unsigned)a->d.threads;
 	o->host_ranks = (unsigned)a->host_ranks;
@@ -139,7 +140,8 @@ start_node(struct node *n, const struct deploy *d, const char *dir,
 			return -1;
 		if (n->first == UINT32_MAX)
 			n->first = r % world;
-		if (launch_rank(n->launch, r % world, fd, NULL, e) == -1)
+		if (launch_rank(n->launch, r % world, n->started, fd, NULL,
+		    e) == -1)
 			return -1;
 		n->started++;
 	}
@@ -230,6 +232,9 @@ parse(struct args *a, int *argc, char **argv, struct err *e)
 		{ .name = "host-ranks", .type = OPT_U64, .arg = "N",
 		  .dst = &a->host_ranks, .max = PLAN_MAX_RANKS,
 		  .help = "that share this host (the world's here)" },
+		{ .name = "host-cpus", .type = OPT_U64, .arg = "N",
+		  .dst = &a->host_cpus, .max = 1 << 16,
+		  .help = "that they share (those this process may use)" },
 		{ .name = "socket-ifname", .type = OPT_STR, .arg = "NAME",
 		  .dst = &a->ifname, .help = "interface that other hosts "
 		  "reach it by" },

@@ -158,8 +158,9 @@ int deploy_host_memory(uint64_t *total, uint64_t *avail, struct err *e);
 
 /* Does this node run the rank (0..d->size-1)? */
 bool deploy_is_local(const struct deploy *d, unsigned rank);
-/* How many it runs. */
+/* How many it runs; and how many of those come before the rank. */
 unsigned deploy_local(const struct deploy *d);
+unsigned deploy_local_index(const struct deploy *d, unsigned rank);
 /* Its part of the model, and its DP group over all worlds. */
 void deploy_rank(const struct deploy *d, unsigned rank, struct plan *p,
     unsigned *group);

@@ -445,11 +445,17 @@ deploy_is_local(const struct deploy *d, unsigned rank)
 }
 
 unsigned
-deploy_local(const struct deploy *d)
+deploy_local_index(const struct deploy *d, unsigned rank)
 {
 	unsigned n = 0;
 
-	for (unsigned r = 0; r < d->size; r++)
+	for (unsigned r = 0; r < rank; r++)
 		n += deploy_is_local(d, r);
 	return n;
+}
+
+unsigned
+deploy_local(const struct deploy *d)
+{
+	return deploy_local_index(d, d->size);
 }

@@ -133,11 +133,38 @@ start_ranks(struct lead *l, const struct deploy *d, unsigned w,
 	for (r = 1; r < world; r++) {
 		if (!deploy_is_local(d, w * world + r))
 			continue;
-		if (launch_rank(l->launch, r, -1, &fd[link->nfd], e) == -1)
+		if (launch_rank(l->launch, r, deploy_local_index(d,
+			w * world + r), -1, &fd[link->nfd], e) == -1)
 			return -1;
 		link->nfd++;
 	}
 	return 0;
+}
+
+/* Rank 0 runs in this process: its threads are put in its place, and with them
+ * this one, unless it leads other worlds, too. */
+static int
+open_engine(struct lead *l, const struct deploy *d, unsigned w,
+    struct engine_opts *o, struct engine_link *link, struct err *e)
+{
+	cpu_set_t before;
+	struct place at;
+	int rc;
+
+	if (place_find(d, deploy_local_index(d, w * plan_world(&d->layout)),
+		&at, e) == -1)
+		return -1;
+	link->comm.cpus = at.all;
+	if (o->threads == 0)
+		o->threads = at.threads;
+	if (at.pinned) {
+		sched_getaffinity(0, sizeof before, &before);
+		sched_setaffinity(0, sizeof at.cpus, &at.cpus);
+	}
+	rc = engine_open(&l->engine, o, e);
+	if (at.pinned && d->worlds > 1)
+		sched_setaffinity(0, sizeof before, &before);
+	return rc;
 }
 
 static void
@@ -182,7 +209,7 @@ open_world(struct lead *l, const struct deploy *d, unsigned w,
 	    launch_listen(d->lead, d->lead_port + w, e)) != -1) &&
 	    start_ranks(l, d, w, &link, fd, e) == 0) {
 		o->link = &link;
-		rc = engine_open(&l->engine, o, e);
+		rc = open_engine(l, d, w, o, &link, e);
 		if (rc == -1)
 			find_cause(l, e);
 	} else {
