@@ -7,6 +7,7 @@
 #   make fuzz T=60           each fuzz target for T seconds (clang)
 #   make bench               benchmarks
 #   make install PREFIX=/usr/local DESTDIR=
+#   make plugin MPICC=mpicc.mpich    for another MPI than the one of mpicc
 
 VERSION  := $(shell sed -n 's/^## \([0-9][0-9.]*\).*/\1/p' CHANGELOG.md | head -n 1)
 PREFIX   ?= /usr/local
@@ -53,9 +54,14 @@ helper := $(patsubst t/%.c,$B/t/%,$(help_src))
 benches := $(patsubst t/%.c,$B/t/%,$(bench_src))
 fuzzreg := $(patsubst t/fuzz/%.c,$B/t/fuzz/%,$(fuzz_src))
 
-all: $(bin) $(scripts)
+# MPI comes in at run time, if at all: see lib/comm/comm_plug.h.
+MPICC    ?= mpicc
+PLUGIN   ?= $B/lib/dsi/dsi-mpi.so
+plug_src := plugin/mpi.c $(addprefix lib/base/,err.c mem.c now.c utf8.c)
+
+all: $(bin) $(scripts) plugin
 ctests: $(unit) $(tkern) $(fuzzreg)
-tests: all ctests $(helper)
+tests: all ctests $(helper) test-plugins
 benches: $(benches)
 
 # Kernels: each instruction set in its own folder, with its own flags.
@@ -84,6 +90,26 @@ $(scripts): $B/bin/%: cmd/%.sh
 $(unit) $(tkern) $(helper) $(benches): $B/t/%: $B/t/%.o $B/libdsi.a
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
+# Quietly nothing where there is no mpicc.  The plug-in has its own copies of
+# what it needs of base.
+ifneq ($(shell command -v '$(MPICC)'),)
+plugin: $(PLUGIN)
+$(PLUGIN): $(plug_src) $(wildcard lib/base/*.h lib/comm/comm_*.h) $(PLUGIN).cc CHANGELOG.md
+	$(MPICC) $(CPPFLAGS) -DDSI_VERSION='"$(VERSION)"' $(CFLAGS) -fPIC -fvisibility=hidden $(LDFLAGS) -shared -o $@ $(plug_src)
+$(PLUGIN).cc: always
+	@mkdir -p $(@D)
+	@echo '$(MPICC)' | cmp -s - $@ || echo '$(MPICC)' >$@
+else
+plugin:
+endif
+
+# For the tests, one for each MPI that there is.
+test-plugins:
+	@for mpi in openmpi mpich; do \
+	    command -v mpicc.$$mpi >/dev/null || continue; \
+	    $(MAKE) MPICC=mpicc.$$mpi PLUGIN='$B'/t/$$mpi/dsi-mpi.so plugin || exit; \
+	done
+
 # A fuzz target is also a plain program that replays files: no fuzzer needed.
 $(fuzzreg): $B/t/fuzz/%: $B/t/fuzz/%.o $B/t/fuzz-main.o $B/libdsi.a
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -106,6 +132,8 @@ compile_commands.json: $(lib_src) $(kern_src) $(cmd_src) Makefile
 install: all
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/dsi/demo'
 	install -m 755 $(bin) $(scripts) '$(DESTDIR)$(PREFIX)/bin'
+	[ ! -e '$(PLUGIN)' ] || install -D -m 755 '$(PLUGIN)' '$(DESTDIR)$(PREFIX)/lib/dsi/dsi-mpi.so'
+	install -D -m 644 share/slurm/dsi.sbatch '$(DESTDIR)$(PREFIX)/share/dsi/slurm/dsi.sbatch'
 	install -m 644 share/demo/model/* '$(DESTDIR)$(PREFIX)/share/dsi/demo'
 	for s in 1 5 7; do for f in man/*.$$s; do [ -e "$$f" ] || continue; \
 	    install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/man/man$$s/$${f##*/}"; done; done
@@ -114,5 +142,6 @@ clean:
 	rm -rf '$B'
 
 -include $(shell find $B -name '*.d' 2>/dev/null)
-.PHONY: all ctests tests benches check lint fuzz bench install clean
+always:
+.PHONY: all always plugin test-plugins ctests tests benches check lint fuzz bench install clean
 .DELETE_ON_ERROR:

@@ -15,6 +15,7 @@
 
 #include "batch/batch.h"
 #include "launch/launch.h"
+#include "launch/mpi.h"
 
 static const char synopsis[] = "[options] MODEL <prompts >completions";
 
@@ -394,32 +395,22 @@ open_worlds(struct worlds *w, const struct deploy *d, const char *dir,
 	return rc;
 }
 
-/* Rank files, ranks, and an engine over them. */
+/* What the flags come to, in this process or, with MPI, in all. */
 static int
-open_model(struct args *a, struct buf *dir, struct worlds *w, struct err *e)
+resolve(struct deploy *d, const struct mpi *m, struct err *e)
 {
-	struct deploy *d = &a->d;
-	struct bar load;
-	int rc;
-
-	if (deploy_resolve(d, e) == -1)
+	if (deploy_resolve(d, e) == -1 || (m && mpi_check(m, d, e) == -1))
 		return -1;
-	for (size_t i = 0; i < d->nnotice; i++)
+	for (size_t i = 0; i < d->nnotice && (!m || mpi_rank(m) == 0); i++)
 		say("%s", d->notice[i]);
 	for (unsigned i = 0; i < d->worlds; i++)
 		if (!deploy_is_local(d, i * plan_world(&d->layout)))
 			return err_set(e, ERR_CALLER, "rank 0 of world %u is "
 			    "not on this node: dsi-gen leads every world", i);
-	if (cache_model(dir, d->model, &(struct cache_as){ d->layout,
-	    d->quantize, d->dummy, d->hollow }, note, e) == -1)
-		return -1;
 	d->engine.threads = (unsigned)d->threads;
-	d->engine.host_ranks = d->size > 1 ? deploy_local(d) : 0;
-	bar_start(&load, "load", "B", 0);
-	d->engine.bar = &load;
-	rc = open_worlds(w, d, dir->p, e);
-	bar_end(&load);
-	return rc;
+	if (d->size > 1 && !m)
+		d->engine.host_ranks = deploy_local(d);
+	return 0;
 }
 
 static void
@@ -439,39 +430,141 @@ say_ready(const struct deploy *d, const struct worlds *w)
 }
 
 static int
-run(struct args *a, struct batch_count *count, struct err *e)
+rank_files(const struct deploy *d, struct buf *dir, struct err *e)
 {
+	return cache_model(dir, d->model, &(struct cache_as){ d->layout,
+	    d->quantize, d->dummy, d->hollow }, note, e);
+}
+
+/* The worlds and the run over them. */
+static int
+lead(struct args *a, const char *dir, struct batch_count *count,
+    struct err *e)
+{
+	struct deploy *d = &a->d;
 	struct worlds w = {0};
-	struct engine *g;
 	struct served s = {0};
-	struct buf dir = {0};
-	char *name = model_name(a->d.model);
+	char *name = model_name(d->model);
+	struct bar load;
 	int rc = -1;
 
 	if (!name) {
 		err_sys(e, "no memory");
 		goto out;
 	}
-	if (open_model(a, &dir, &w, e) == -1)
-		goto out;
-	g = engine_of(&w);
-	if (served_open(&s, dir.p, name, engine_arch(g), engine_max_len(g),
-	    e) == -1 || finish_opts(a, &s, dir.p, e) == -1)
-		goto out;
-	a->b.stop_fd = catch_stop(e);
-	if (a->ready)
-		say_ready(&a->d, &w);
-	if (a->b.stop_fd != -1)
-		rc = batch_run(&a->b, g, &s, count, e);
+	bar_start(&load, "load", "B", 0);
+	d->engine.bar = &load;
+	rc = open_worlds(&w, d, dir, e);
+	bar_end(&load);
+	if (rc == 0)
+		rc = served_open(&s, dir, name, engine_arch(engine_of(&w)),
+		    engine_max_len(engine_of(&w)), e);
+	if (rc == 0)
+		rc = finish_opts(a, &s, dir, e);
+	if (rc == 0 && (a->b.stop_fd = catch_stop(e)) == -1)
+		rc = -1;
+	if (rc == 0 && a->ready)
+		say_ready(d, &w);
+	if (rc == 0)
+		rc = batch_run(&a->b, engine_of(&w), &s, count, e);
 out:
 	api_req_free(&a->b.proto);
-	sample_free(&a->stops);
 	served_close(&s);
 	close_worlds(&w);
-	deploy_free(&a->d);
-	buf_free(&dir);
 	free(name);
 	return rc;
+}
+
+static int
+run(struct args *a, struct batch_count *count, struct err *e)
+{
+	struct buf dir = {0};
+	int rc = -1;
+
+	if (resolve(&a->d, NULL, e) == 0 && rank_files(&a->d, &dir, e) == 0)
+		rc = lead(a, dir.p, count, e);
+	buf_free(&dir);
+	return rc;
+}
+
+/* ---- the run, where mpirun or srun started all ranks ---- */
+
+/* rc: how parsing went.  Rank files of each host are made by its first rank. */
+static int
+prepare(struct args *a, struct mpi *m, struct comm_opts *c, struct buf *dir,
+    int rc, struct err *e)
+{
+	if (rc == 0)
+		rc = resolve(&a->d, m, e);
+	c->waiting = mpi_rank(m) == 0 ? waiting : NULL;
+	c->far = mpi_far(m);
+	if (rc == 0)
+		rc = launch_comm_opts(c, &a->d, e);
+	if (rc == 0 && mpi_first(m))
+		rc = rank_files(&a->d, dir, e);
+	if (mpi_agree(m, rc, e) == -1)
+		return -1;
+	if (!mpi_first(m))
+		rc = rank_files(&a->d, dir, e);
+	return mpi_agree(m, rc, e);
+}
+
+/* 1: failed, and the lead says why. */
+static int
+take_part(struct args *a, struct mpi *m, struct engine_link *link,
+    const char *dir, struct batch_count *count, struct err *e)
+{
+	struct deploy *d = &a->d;
+	char where[MPI_WHERE];
+	int rc;
+
+	if (d->size == 1)
+		return lead(a, dir, count, e);
+	if (mpi_find_lead(m, d, link, where, e) == -1)
+		return -1;
+	d->engine.dir = dir;
+	if (mpi_rank(m) == 0) {
+		d->engine.link = link;
+		return lead(a, dir, count, e);
+	}
+	signal(SIGPIPE, SIG_IGN);
+	rc = launch_follow(&d->engine, &link->comm, where, e);
+	return rc == 1 && strncmp(e->msg, "rank 0 ", 7) == 0 ? -1 : rc;
+}
+
+/* Says itself why it fails, while MPI keeps the launcher from ending it. */
+static int
+run_mpi(struct args *a, int parsed, struct batch_count *count, struct err *e)
+{
+	struct engine_link link = {0};
+	struct mpi *m = NULL;
+	struct buf dir = {0};
+	bool agreed = false;
+	int rc = mpi_open(&m, parsed == -1 ? NULL : e);
+
+	if (rc == 0) {
+		rc = prepare(a, m, &link.comm, &dir, parsed, e);
+		agreed = rc == -1;
+	}
+	if (rc == 0)
+		rc = take_part(a, m, &link, dir.p, count, e);
+	if (rc == -1 && (!agreed || mpi_rank(m) == 0)) {
+		mpi_take_turn(m);
+		say("%s", e->msg);
+	}
+	mpi_close(&m, rc == 0 || agreed);
+	buf_free(&dir);
+	return rc == 0 ? 0 : -1;
+}
+
+static int
+operand(struct args *a, int argc, char **argv, struct err *e)
+{
+	if (argc == 1 && !a->d.model)
+		a->d.model = argv[0];
+	else if (argc != 0 || !a->d.model)
+		return err_set(e, ERR_CALLER, "usage: dsi-gen %s", synopsis);
+	return 0;
 }
 
 int
@@ -491,14 +584,17 @@ main(int argc, char **argv)
 	rc = parse(&a, &argc, argv, &e);
 	if (rc == OPT_DONE)
 		return 0;
-	if (rc == -1 || check(&a, &e) == -1)
+	if (rc == 0 && (check(&a, &e) == -1 ||
+	    operand(&a, argc, argv, &e) == -1))
+		rc = -1;
+	if (mpi_wanted(&a.d)) {
+		if (run_mpi(&a, rc, &count, &e) == -1)
+			return e.code;
+	} else if (rc == -1 || run(&a, &count, &e) == -1) {
 		die_err(&e);
-	if (argc == 1 && !a.d.model)
-		a.d.model = argv[0];
-	else if (argc != 0 || !a.d.model)
-		die(ERR_CALLER, "usage: dsi-gen %s", synopsis);
-	if (run(&a, &count, &e) == -1)
-		die_err(&e);
+	}
+	sample_free(&a.stops);
+	deploy_free(&a.d);
 	if (a.b.jsonl && count.bad)
 		say("%llu of %llu requests failed: see their lines",
 		    (unsigned long long)count.bad,

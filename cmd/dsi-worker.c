@@ -19,14 +19,14 @@ static const char synopsis[] =
     "--rank N --join WHERE [options] RANKFILES | --headless [options] MODEL";
 
 enum {
-	OWN_OPTS = 4,
+	OWN_OPTS = 5,
 	END_MS = 1500,			/* for ranks to end after the first */
 	WHY = 1300,
 };
 
 struct args {
 	struct deploy d;
-	uint64_t rank, host_ranks;
+	uint64_t rank, host_ranks, host_cpus;
 	const char *join, *ifname;
 };
 
@@ -43,28 +43,17 @@ static int
 be_rank(struct args *a, const char *dir, struct err *e)
 {
 	struct engine_opts *o = &a->d.engine;
-	struct engine_link link = { .listen_fd = -1 };
-	struct engine *g = NULL;
-	int rc;
+	struct comm_opts c = { .rank = (unsigned)a->rank,
+		.waiting = on_waiting };
 
-	link.comm.rank = (unsigned)a->rank;
-	link.comm.waiting = on_waiting;
-	if (launch_comm_opts(&link.comm, &a->d, e) == -1)
+	if (launch_comm_opts(&c, &a->d, e) == -1)
 		return -1;
-	link.comm.ifname = a->ifname;
-	link.lead_fd = launch_dial(a->join, a->d.join_s * 1000, on_waiting,
-	    NULL, e);
-	if (link.lead_fd == -1)
-		return -1;
+	c.ifname = a->ifname;
+	c.cpus = (unsigned)a->host_cpus;
 	o->dir = dir;
 	o->threads = (unsigned)a->d.threads;
 	o->host_ranks = (unsigned)a->host_ranks;
-	o->link = &link;
-	rc = engine_open(&g, o, e);
-	if (rc == 0)
-		rc = engine_follow(g, e);
-	engine_close(&g);
-	return rc;
+	return launch_follow(o, &c, a->join, e) == 0 ? 0 : -1;
 }
 
 /* ---- all ranks of a node ---- */
@@ -151,7 +140,8 @@ start_node(struct node *n, const struct deploy *d, const char *dir,
 			return -1;
 		if (n->first == UINT32_MAX)
 			n->first = r % world;
-		if (launch_rank(n->launch, r % world, fd, NULL, e) == -1)
+		if (launch_rank(n->launch, r % world, n->started, fd, NULL,
+		    e) == -1)
 			return -1;
 		n->started++;
 	}
@@ -242,6 +232,9 @@ parse(struct args *a, int *argc, char **argv, struct err *e)
 		{ .name = "host-ranks", .type = OPT_U64, .arg = "N",
 		  .dst = &a->host_ranks, .max = PLAN_MAX_RANKS,
 		  .help = "that share this host (the world's here)" },
+		{ .name = "host-cpus", .type = OPT_U64, .arg = "N",
+		  .dst = &a->host_cpus, .max = 1 << 16,
+		  .help = "that they share (those this process may use)" },
 		{ .name = "socket-ifname", .type = OPT_STR, .arg = "NAME",
 		  .dst = &a->ifname, .help = "interface that other hosts "
 		  "reach it by" },

@@ -187,7 +187,8 @@ table_get(struct comm *c, const void *body, size_t n, struct err *e)
 			c->local_rank[c->nlocal++] = i;
 	}
 	c->local = c->info[c->rank].local;
-	if (c->nlocal <= (unsigned)par_default_threads())
+	if (c->nlocal <= (c->o.cpus ? c->o.cpus :
+	    (unsigned)par_default_threads()))
 		c->spins = SPINS;
 	return 0;
 }

@@ -69,6 +69,8 @@ struct comm_opts {
 	uint64_t join_ms;		/* for all to join; 0: 600,000 */
 	uint64_t step_ms;		/* for one exchange; 0: 60,000 */
 	uint64_t alive_ms;		/* silence that is death; 0: 10,000 */
+	unsigned cpus;			/* that the ranks of this host share; 0:
+					 * of this process's mask */
 	bool apart;			/* no shared memory: each rank is a host
 					 * of its own (tests) */
 	const char *ifname;		/* interface of the far sockets; NULL:

@@ -81,6 +81,9 @@ struct deploy {
 
 	/* Mismatches that are notices otherwise are errors. */
 	bool strict;
+	/* The lead's address will be found out, not given: no notice that it is
+	 * not. */
+	bool find_lead;
 
 	/* ---- what deploy_resolve makes of it ---- */
 	struct arch arch;
@@ -140,10 +143,24 @@ struct opt *deploy_engine_opts(struct opt *t, struct engine_opts *o,
  * a manifest; no weights. */
 int deploy_resolve(struct deploy *d, struct err *e);
 
+/* Ranks that mpirun or srun started, as they say in the environment; 0: none of
+ * them did. */
+unsigned deploy_mpi_size(void);
+/* What the environment says of this node: ifname and places, with where they
+ * are from.  deploy_resolve does it, too. */
+int deploy_node_env(struct deploy *d, struct err *e);
+/* After deploy_resolve: from now on this node is number node of nodes, as far
+ * as the flags leave that open.  ERR_CALLER: they make another number. */
+int deploy_set_node(struct deploy *d, unsigned node, unsigned nodes,
+    struct err *e);
+/* This host's memory, or its control group's; and what is free of it. */
+int deploy_host_memory(uint64_t *total, uint64_t *avail, struct err *e);
+
 /* Does this node run the rank (0..d->size-1)? */
 bool deploy_is_local(const struct deploy *d, unsigned rank);
-/* How many it runs. */
+/* How many it runs; and how many of those come before the rank. */
 unsigned deploy_local(const struct deploy *d);
+unsigned deploy_local_index(const struct deploy *d, unsigned rank);
 /* Its part of the model, and its DP group over all worlds. */
 void deploy_rank(const struct deploy *d, unsigned rank, struct plan *p,
     unsigned *group);
@@ -153,6 +170,9 @@ void deploy_rank(const struct deploy *d, unsigned rank, struct plan *p,
 struct deploy_memory {
 	uint64_t per_rank, per_host;	/* bytes; at most one is given; both
 					 * 0: this host's */
+	bool elsewhere;			/* the ranks run on other hosts: neither
+					 * memory nor files of this one count,
+					 * deploy_fit is told theirs */
 };
 
 /* What a rank gets from others. */
@@ -207,9 +227,16 @@ struct deploy_plan {
  * files of this node that are missing or cut off. */
 int deploy_plan(struct deploy_plan *p, const struct deploy *d,
     const struct deploy_memory *m, struct err *e);
+/* Fills known and what follows it for one host of many: rank [n], n > 0, are
+ * the ranks that share it, m (per_host or per_rank is given) its memory.  p is
+ * what deploy_plan made; hosts and avail become 0. */
+void deploy_fit(struct deploy_plan *p, const struct deploy *d,
+    const struct deploy_memory *m, const unsigned *rank, unsigned n);
 void deploy_plan_free(struct deploy_plan *p);
 
 /* ---- report.c ---- */
+
+void deploy_size_text(char out[24], uint64_t n);	/* "45.41 GiB" */
 
 /* For people: some lines, ranks with equal rows together. */
 void deploy_put_text(struct buf *b, const struct deploy *d,

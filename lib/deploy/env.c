@@ -169,11 +169,15 @@ check_partition(struct deploy *d, struct err *e)
 }
 
 int
+deploy_node_env(struct deploy *d, struct err *e)
+{
+	return read_ifname(d, e) == -1 || read_places(d, e) == -1 ? -1 : 0;
+}
+
+int
 deploy_env(struct deploy *d, struct err *e)
 {
-	if (read_ifname(d, e) == -1 || read_places(d, e) == -1)
-		return -1;
-	return check_partition(d, e);
+	return deploy_node_env(d, e) == -1 ? -1 : check_partition(d, e);
 }
 
 unsigned
@@ -181,9 +185,9 @@ deploy_mpi_size(void)
 {
 	const char *ompi = getenv("OMPI_COMM_WORLD_SIZE");
 	const char *pmi = getenv("PMI_SIZE");
-	const char *task = getenv("SLURM_PROCID");	/* under srun only */
-	const char *v = ompi ? ompi : pmi ? pmi :
-	    task ? getenv("SLURM_NTASKS") : NULL;
+	/* of srun only: a batch script has SLURM_NTASKS too */
+	const char *step = getenv("SLURM_STEP_NUM_TASKS");
+	const char *v = ompi ? ompi : pmi ? pmi : step;
 	uint64_t n;
 
 	return v && num_u64(v, UINT32_MAX, &n) == 0 ? (unsigned)n : 0;

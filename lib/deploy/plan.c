@@ -40,7 +40,7 @@ check_file(const struct deploy *d, const struct shard_file *f, struct err *e)
 
 static int
 sizes_of_manifest(struct shard_sizes *s, const struct deploy *d,
-    struct err *e)
+    bool elsewhere, struct err *e)
 {
 	struct shard_manifest *m;
 	int rc;
@@ -56,7 +56,8 @@ sizes_of_manifest(struct shard_sizes *s, const struct deploy *d,
 		if (f->rank < 0 || (unsigned)f->rank >= s->world)
 			continue;
 		s->rank[f->rank] += f->bytes;
-		if (d->worlds > 1 || deploy_is_local(d, (unsigned)f->rank))
+		if (!elsewhere && (d->worlds > 1 ||
+		    deploy_is_local(d, (unsigned)f->rank)))
 			rc = check_file(d, f, e);
 	}
 	shard_close_manifest(&m);
@@ -89,7 +90,7 @@ check_published(struct deploy_plan *p, const struct deploy *d,
 
 static int
 find_sizes(struct deploy_plan *p, struct shard_sizes *s,
-    const struct deploy *d, struct err *e)
+    const struct deploy *d, bool elsewhere, struct err *e)
 {
 	struct shard_opts o = {
 		.model = d->model, .layout = d->layout,
@@ -100,7 +101,7 @@ find_sizes(struct deploy_plan *p, struct shard_sizes *s,
 	snprintf(p->weights_are, sizeof(p->weights_are), "%s",
 	    d->weights_are);
 	if (d->weights == DEPLOY_RANK_FILES)
-		return sizes_of_manifest(s, d, e);
+		return sizes_of_manifest(s, d, elsewhere, e);
 	if (shard_sizes(s, &o, e) == -1)
 		return -1;
 	return d->weights == DEPLOY_PUBLISHED ?
@@ -166,12 +167,21 @@ fill_rank(struct deploy_plan *p, const struct deploy *d,
 
 /* ---- memory ---- */
 
+static void
+find_budget(struct deploy_plan *p, const struct deploy *d)
+{
+	if (!p->per_rank)
+		p->per_rank = p->host / p->host_ranks;
+	p->budget = (uint64_t)((double)p->per_rank *
+	    d->engine.memory_utilization);
+}
+
 static int
 find_memory(struct deploy_plan *p, const struct deploy *d,
     const struct deploy_memory *m, struct err *e)
 {
-	p->known = m->per_rank || m->per_host || d->dummy ||
-	    d->weights != DEPLOY_ASSUMED;
+	p->known = !m->elsewhere && (m->per_rank || m->per_host || d->dummy ||
+	    d->weights != DEPLOY_ASSUMED);
 	if (!p->known)
 		return 0;
 	p->host = m->per_host;
@@ -179,10 +189,7 @@ find_memory(struct deploy_plan *p, const struct deploy *d,
 	if (!p->per_rank && !p->host && deploy_host_memory(&p->host, &p->avail,
 	    e) == -1)
 		return -1;
-	if (!p->per_rank)
-		p->per_rank = p->host / p->host_ranks;
-	p->budget = (uint64_t)((double)p->per_rank *
-	    d->engine.memory_utilization);
+	find_budget(p, d);
 	return 0;
 }
 
@@ -196,25 +203,27 @@ need_least(const struct deploy *d, const struct deploy_rank_plan *r)
 }
 
 /* The rank with the least room decides for all: blocks have the same numbers
- * everywhere in a world. */
+ * everywhere in a world.  rank [n]: those that share the host; NULL: all n. */
 static void
-find_room(struct deploy_plan *p, const struct deploy *d)
+find_room(struct deploy_plan *p, const struct deploy *d, const unsigned *rank,
+    unsigned n)
 {
 	uint64_t most = d->engine.num_blocks ? d->engine.num_blocks :
 	    blocks_all(d, p);
 	int64_t least = INT64_MAX;
 
 	p->blocks = most;
-	for (unsigned i = 0; i < p->n; i++) {
+	for (unsigned j = 0; j < n; j++) {
+		unsigned i = rank ? rank[j] : j;
 		const struct deploy_rank_plan *r = &p->rank[i];
 		uint64_t fixed = r->weight_bytes + r->work_bytes;
 		int64_t over = (int64_t)p->budget -
 		    (int64_t)need_least(d, r);
-		uint64_t n = p->budget > fixed && r->kv_token ?
+		uint64_t room = p->budget > fixed && r->kv_token ?
 		    (p->budget - fixed) / block_bytes(d, r) : 0;
 
-		if (n < p->blocks)
-			p->blocks = n;
+		if (room < p->blocks)
+			p->blocks = room;
 		if (over < least) {
 			least = over;
 			p->worst = i;
@@ -260,14 +269,14 @@ deploy_plan(struct deploy_plan *p, const struct deploy *d,
 	if (!p->max_len)
 		p->max_len = d->arch.max_pos;
 	p->rank = mem_new(p->n, sizeof(*p->rank), e);
-	if (!p->rank || find_sizes(p, &s, d, e) == -1 ||
+	if (!p->rank || find_sizes(p, &s, d, m->elsewhere, e) == -1 ||
 	    find_memory(p, d, m, e) == -1)
 		goto out;
 	for (unsigned i = 0; i < p->n; i++)
 		if (fill_rank(p, d, &s, i, e) == -1)
 			goto out;
 	if (p->known) {
-		find_room(p, d);
+		find_room(p, d, NULL, p->n);
 		count_hosts(p, d);
 	}
 	rc = 0;
@@ -276,6 +285,20 @@ out:
 	if (rc == -1)
 		deploy_plan_free(p);
 	return rc;
+}
+
+void
+deploy_fit(struct deploy_plan *p, const struct deploy *d,
+    const struct deploy_memory *m, const unsigned *rank, unsigned n)
+{
+	p->known = true;
+	p->host_ranks = n;
+	p->host = m->per_host;
+	p->per_rank = m->per_rank;
+	p->avail = 0;
+	p->hosts = 0;
+	find_budget(p, d);
+	find_room(p, d, rank, n);
 }
 
 void

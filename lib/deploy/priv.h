@@ -36,8 +36,6 @@ void yaml_close(struct yaml *y);
 
 /* Interface, places, VLLM_PP_LAYER_PARTITION. */
 int deploy_env(struct deploy *d, struct err *e);
-/* Ranks that mpirun or srun started; 0: none of them did. */
-unsigned deploy_mpi_size(void);
 
 /* ---- form.c ---- */
 
@@ -51,10 +49,5 @@ int deploy_work_bytes(const struct deploy *d, const struct plan *p,
     uint64_t *n, struct err *e);
 void deploy_count_traffic(struct deploy_traffic *t, const struct arch *a,
     const struct plan *p);
-
-/* ---- host.c ---- */
-
-/* This host's memory, or its control group's; and what is free of it. */
-int deploy_host_memory(uint64_t *total, uint64_t *avail, struct err *e);
 
 #endif

@@ -10,9 +10,8 @@ typedef unsigned long long ull;
 
 /* ---- text ---- */
 
-/* "45.41 GiB" */
-static void
-size_text(char out[24], uint64_t n)
+void
+deploy_size_text(char out[24], uint64_t n)
 {
 	static const char unit[] = "KMGT";
 	double x = (double)n;
@@ -33,7 +32,7 @@ put_size(struct buf *b, uint64_t n)
 {
 	char text[24];
 
-	size_text(text, n);
+	deploy_size_text(text, n);
 	buf_puts(b, text);
 }
 
@@ -69,10 +68,10 @@ put_row(struct buf *b, const struct deploy_rank_plan *r)
 	const struct plan *q = &r->part;
 	char weight[24], token[24], work[24], in[24], layers[24], moe[24];
 
-	size_text(weight, r->weight_bytes);
-	size_text(token, r->kv_token);
-	size_text(work, r->work_bytes);
-	size_text(in, r->traffic.own_row);
+	deploy_size_text(weight, r->weight_bytes);
+	deploy_size_text(token, r->kv_token);
+	deploy_size_text(work, r->work_bytes);
+	deploy_size_text(in, r->traffic.own_row);
 	snprintf(layers, sizeof(layers), "%u-%u", q->layer0, q->layer1 - 1);
 	if (q->expert1 > q->expert0)
 		snprintf(moe, sizeof(moe), "%ux%u", q->expert1 - q->expert0,

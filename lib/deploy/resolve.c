@@ -212,16 +212,13 @@ find_layout(struct deploy *d, const struct yaml *y, struct err *e)
 
 /* ---- this node ---- */
 
+/* node of nodes that share all evenly */
 static int
-split_nodes(struct deploy *d, struct err *e)
+share_evenly(struct deploy *d, struct err *e)
 {
 	char hint[64];
 
-	d->nodes = (unsigned)d->nnodes;
-	d->node = d->node_rank == UINT64_MAX ? 0 : (unsigned)d->node_rank;
-	if (d->node >= d->nodes)
-		return err_set(e, ERR_CALLER, "--node-rank %u must be less "
-		    "than --nnodes %u", d->node, d->nodes);
+	d->cut_ranks = false;
 	if (d->data % d->nodes == 0) {
 		d->group0 = d->data / d->nodes * d->node;
 		d->group1 = d->group0 + d->data / d->nodes;
@@ -229,11 +226,24 @@ split_nodes(struct deploy *d, struct err *e)
 	}
 	if (d->size % d->nodes)
 		return err_set(e, ERR_CALLER, "%u ranks cannot be shared "
-		    "evenly by --nnodes %u; %s", d->size, d->nodes,
+		    "evenly by %s %u; %s", d->size, d->nnodes ? "--nnodes" :
+		    "hosts, which are", d->nodes,
 		    deploy_divisors(d->size, d->nodes, hint));
 	d->cut_ranks = true;
+	d->group0 = 0;
 	d->group1 = d->data;
 	return 0;
+}
+
+static int
+split_nodes(struct deploy *d, struct err *e)
+{
+	d->nodes = (unsigned)d->nnodes;
+	d->node = d->node_rank == UINT64_MAX ? 0 : (unsigned)d->node_rank;
+	if (d->node >= d->nodes)
+		return err_set(e, ERR_CALLER, "--node-rank %u must be less "
+		    "than --nnodes %u", d->node, d->nodes);
+	return share_evenly(d, e);
 }
 
 static int
@@ -257,6 +267,29 @@ split_groups(struct deploy *d, struct err *e)
 	d->group1 = (unsigned)(start + local);
 	d->nodes = (unsigned)((d->data + local - 1) / local);
 	d->node = (unsigned)(start / local);
+	return 0;
+}
+
+int
+deploy_set_node(struct deploy *d, unsigned node, unsigned nodes,
+    struct err *e)
+{
+	unsigned local = (unsigned)d->dp_local, want;
+
+	want = d->nnodes ? (unsigned)d->nnodes : local ?
+	    (d->data + local - 1) / local : nodes;
+	if (nodes != want)
+		return err_set(e, ERR_CALLER, "%u hosts, but %s %u makes %u "
+		    "nodes", nodes, d->nnodes ? "--nnodes" :
+		    "--data-parallel-size-local", d->nnodes ? want : local,
+		    want);
+	d->node = node;
+	d->nodes = nodes;
+	if (!local)
+		return share_evenly(d, e);
+	d->cut_ranks = false;
+	d->group0 = node * local;
+	d->group1 = d->group0 + local < d->data ? d->group0 + local : d->data;
 	return 0;
 }
 
@@ -285,9 +318,10 @@ check_lead(struct deploy *d, struct err *e)
 	if (!d->headless && !leads)
 		return err_set(e, ERR_CALLER, "a node without group 0 does "
 		    "not lead and needs --headless");
-	if (!d->lead && d->nodes > 1 && d->runs_on == DEPLOY_MP &&
-	    deploy_note(d, e, "other nodes can't reach 127.0.0.1: name the "
-	    "address of this one with --data-parallel-address") == -1)
+	if (!d->lead && !d->find_lead && d->nodes > 1 &&
+	    d->runs_on == DEPLOY_MP && deploy_note(d, e, "other nodes can't "
+	    "reach 127.0.0.1: name the address of this one with "
+	    "--data-parallel-address") == -1)
 		return -1;
 	if (!d->lead)
 		d->lead = "127.0.0.1";
@@ -411,11 +445,17 @@ deploy_is_local(const struct deploy *d, unsigned rank)
 }
 
 unsigned
-deploy_local(const struct deploy *d)
+deploy_local_index(const struct deploy *d, unsigned rank)
 {
 	unsigned n = 0;
 
-	for (unsigned r = 0; r < d->size; r++)
+	for (unsigned r = 0; r < rank; r++)
 		n += deploy_is_local(d, r);
 	return n;
+}
+
+unsigned
+deploy_local(const struct deploy *d)
+{
+	return deploy_local_index(d, d->size);
 }

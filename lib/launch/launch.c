@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +41,8 @@ struct child {
 
 struct launch {
 	struct launch_calls calls;
+	const struct deploy *d;		/* borrowed, for places */
+	unsigned threads;		/* of a rank, if asked for */
 	char *program;
 	char *arg[MAX_ARGS];		/* what all ranks are started with */
 	size_t narg;
@@ -133,7 +136,6 @@ make_args(struct launch *l, const struct deploy *d, const char *dir,
 	add_arg(l, "--num-blocks=%llu", (unsigned long long)o->num_blocks);
 	add_arg(l, "--safetensors-load-strategy=%s",
 	    o->load == ENGINE_LAZY ? "lazy" : "eager");
-	add_arg(l, "--threads=%u", o->threads);
 	add_arg(l, "--host-ranks=%u", o->host_ranks);
 	if (d->ifname[0])
 		add_arg(l, "--socket-ifname=%s", d->ifname);
@@ -381,6 +383,8 @@ launch_open(struct launch **lp, const struct deploy *d, const char *dir,
 	if (l == NULL)
 		return -1;
 	l->calls = *calls;
+	l->d = d;
+	l->threads = o->threads;
 	pthread_mutex_init(&l->lock, NULL);
 	pthread_cond_init(&l->ended, NULL);
 	l->wake[0] = l->wake[1] = -1;
@@ -399,8 +403,8 @@ bad:
 
 /* In the child, between fork and exec: async-signal-safe calls only. */
 static void
-become(const struct launch *l, char *const *argv, int join, int err_fd,
-    pid_t parent)
+become(const struct launch *l, char *const *argv, const struct place *at,
+    int join, int err_fd, pid_t parent)
 {
 	int null = open("/dev/null", O_RDWR);
 	sigset_t none;
@@ -418,24 +422,36 @@ become(const struct launch *l, char *const *argv, int join, int err_fd,
 		dup2(join, JOIN_FD);
 	else if (join == JOIN_FD)
 		fcntl(join, F_SETFD, 0);
+	if (at->pinned)
+		sched_setaffinity(0, sizeof at->cpus, &at->cpus);
 	execvp(l->program, argv);
 	(void)!write(STDERR_FILENO, "cannot run dsi-worker\n", 22);
 	_exit(ERR_SYSTEM);
 }
 
 static int
-spawn(struct launch *l, struct child *c, int join, struct err *e)
+spawn(struct launch *l, struct child *c, unsigned index, int join,
+    struct err *e)
 {
-	char rank[32], target[32], *argv[MAX_ARGS + 6];
+	char rank[32], target[32], threads[32], cpus[32];
+	char *argv[MAX_ARGS + 6];
+	struct place at;
 	pid_t parent = getpid();
 	int err_fd[2];
 	size_t n = 0, i;
 
+	if (place_find(l->d, index, &at, e) == -1)
+		return -1;
+	snprintf(threads, sizeof threads, "--threads=%u", l->threads ?
+	    l->threads : at.threads);
+	snprintf(cpus, sizeof cpus, "--host-cpus=%u", at.all);
 	snprintf(rank, sizeof rank, "--rank=%u", c->rank);
 	snprintf(target, sizeof target, "--join=fd:%d", JOIN_FD);
 	argv[n++] = l->program;
 	argv[n++] = rank;
 	argv[n++] = target;
+	argv[n++] = threads;
+	argv[n++] = cpus;
 	for (i = 0; i < l->narg; i++)
 		argv[n++] = l->arg[i];
 	argv[n] = NULL;
@@ -443,7 +459,7 @@ spawn(struct launch *l, struct child *c, int join, struct err *e)
 		return err_sys(e, "pipe");
 	c->pid = fork();
 	if (c->pid == 0)
-		become(l, argv, join, err_fd[1], parent);
+		become(l, argv, &at, join, err_fd[1], parent);
 	close(err_fd[1]);
 	if (c->pid == -1) {
 		close(err_fd[0]);
@@ -483,8 +499,8 @@ add_child(struct launch *l, struct child *c, struct err *e)
 }
 
 int
-launch_rank(struct launch *l, unsigned rank, int lead_fd, int *fd,
-    struct err *e)
+launch_rank(struct launch *l, unsigned rank, unsigned index, int lead_fd,
+    int *fd, struct err *e)
 {
 	struct child *c = mem_new(1, sizeof *c, e);
 	int pair[2] = { -1, -1 }, rc = -1;
@@ -495,7 +511,7 @@ launch_rank(struct launch *l, unsigned rank, int lead_fd, int *fd,
 	} else if (c) {
 		c->rank = rank;
 		c->lead_fd = lead_fd == -1 ? pair[1] : lead_fd;
-		rc = spawn(l, c, c->lead_fd, e);
+		rc = spawn(l, c, index, c->lead_fd, e);
 	}
 	if (rc == -1) {
 		close(pair[0] == -1 ? lead_fd : pair[0]);

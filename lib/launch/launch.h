@@ -8,6 +8,8 @@
 #ifndef DSI_LAUNCH_H
 #define DSI_LAUNCH_H
 
+#include <sched.h>
+
 #include "deploy/deploy.h"
 
 /* ---- launch.c ---- */
@@ -28,23 +30,57 @@ struct launch_calls {
 	void *arg;
 };
 
-/* Starts nothing yet.  d: what all ranks are to know of the deployment; dir:
- * rank files; o: engine options that all ranks share.  All are copied. */
+/* Starts nothing yet.  d: what all ranks are to know of the deployment,
+ * borrowed; dir: rank files; o: engine options that all ranks share. */
 int launch_open(struct launch **l, const struct deploy *d, const char *dir,
     const struct engine_opts *o, const struct launch_calls *calls,
     struct err *e);
-/* Starts a rank.  lead_fd: connected to the lead and taken over, also on
+/* Starts a rank of a world, the index-th of this node's, on its place.
+ * lead_fd: connected to the lead and taken over, also on
  * failure; -1: the lead is this process, and gets the other end of a new socket
  * in *fd (yours).  The rank's end stays open here, so that the lead can be told
  * how the rank ended (comm_epitaph). */
-int launch_rank(struct launch *l, unsigned rank, int lead_fd, int *fd,
-    struct err *e);
+int launch_rank(struct launch *l, unsigned rank, unsigned index, int lead_fd,
+    int *fd, struct err *e);
 /* Returns when all have ended, or after ms: how many still run. */
 unsigned launch_wait(struct launch *l, uint64_t ms);
 /* Kills what still runs; why: told to its leads, NULL: nothing is. */
 void launch_kill(struct launch *l, const char *why);
 /* The same with NULL, then waits and frees.  NULL is fine. */
 void launch_close(struct launch **l);
+
+/* ---- place.c: which CPUs a rank of this host runs on ---- */
+
+enum { PLACE_MAX_NODES = 256 };
+
+/* The CPUs that this process may use, those of a NUMA node together; node i
+ * has cpu [node0[i]] to [node0[i + 1] - 1]. */
+struct place_cpus {
+	unsigned cpu[CPU_SETSIZE], n;
+	unsigned node0[PLACE_MAX_NODES + 1], nnode;
+};
+
+struct place {
+	cpu_set_t cpus;
+	unsigned all;			/* CPUs of the host, for all ranks */
+	unsigned threads;		/* of the rank, >= 1 */
+	bool pinned;			/* not all that there are */
+};
+
+int place_cpus(struct place_cpus *c, struct err *e);
+/* Rank index of the n that this host has.  place [nplace]: the places asked
+ * for, in whose order ranks are dealt out; none: all nodes.  They are NUMA
+ * nodes where there are as many, else equal runs of CPUs; where there are not
+ * even as many CPUs they mean nothing.  Ranks of a place divide its CPUs, or
+ * share them all when they are more. */
+void place_rank(const struct place_cpus *c, const unsigned *place,
+    unsigned nplace, unsigned index, unsigned n, struct place *out);
+/* A list as the kernel writes it, "0-3,8\n"; false: it is not one. */
+bool place_parse(const char *s, cpu_set_t *set);
+/* The place that d names for the index-th rank of this node.  *out is not
+ * pinned where nothing is asked for and all CPUs are of one node. */
+int place_find(const struct deploy *d, unsigned index, struct place *out,
+    struct err *e);
 
 /* ---- lead.c: a world as its lead sees it ---- */
 
@@ -64,7 +100,8 @@ struct lead_calls {
  * rank 0), waits for the other nodes', and opens the engine over all of them.
  * dir: rank files for d's layout.  A rank that dies ends the world: the
  * engine's error then has its last words.  End with lead_close, which closes
- * the engine too.  o: but for dir and link. */
+ * the engine too.  o: but for dir; with a link, others have started the ranks,
+ * and it says how they are met. */
 int lead_open(struct lead **l, const struct deploy *d, unsigned w,
     const char *dir, const struct engine_opts *o,
     const struct lead_calls *calls, struct err *e);
@@ -74,10 +111,18 @@ unsigned lead_hosts(const struct lead *l);
 void lead_close(struct lead **l);
 
 /* What deployment and environment say about the links of every rank:
- * timeouts, the interface; DSI_TRANSPORT is "tcp" where shared memory is not
- * to be used. */
+ * timeouts, the interface.  DSI_TRANSPORT is "tcp" or "mpi" where shared memory
+ * is not to be used; o->far is MPI's, or NULL. */
 int launch_comm_opts(struct comm_opts *o, const struct deploy *d,
     struct err *e);
+
+/* ---- rank.c ---- */
+
+/* Any other rank: finds the lead at join, and works for it until it closes (0)
+ * or the world ends (1, e: why, as the lead knows too).  -1: it couldn't begin.
+ * o: but for link; c: rank, far and what the environment says. */
+int launch_follow(const struct engine_opts *o, const struct comm_opts *c,
+    const char *join, struct err *e);
 
 /* ---- net.c ---- */
 

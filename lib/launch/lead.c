@@ -86,11 +86,38 @@ start_ranks(struct lead *l, const struct deploy *d, unsigned w,
 	for (r = 1; r < world; r++) {
 		if (!deploy_is_local(d, w * world + r))
 			continue;
-		if (launch_rank(l->launch, r, -1, &fd[link->nfd], e) == -1)
+		if (launch_rank(l->launch, r, deploy_local_index(d,
+			w * world + r), -1, &fd[link->nfd], e) == -1)
 			return -1;
 		link->nfd++;
 	}
 	return 0;
+}
+
+/* Rank 0 runs in this process: its threads are put in its place, and with them
+ * this one, unless it leads other worlds, too. */
+static int
+open_engine(struct lead *l, const struct deploy *d, unsigned w,
+    struct engine_opts *o, struct engine_link *link, struct err *e)
+{
+	cpu_set_t before;
+	struct place at;
+	int rc;
+
+	if (place_find(d, deploy_local_index(d, w * plan_world(&d->layout)),
+		&at, e) == -1)
+		return -1;
+	link->comm.cpus = at.all;
+	if (o->threads == 0)
+		o->threads = at.threads;
+	if (at.pinned) {
+		sched_getaffinity(0, sizeof before, &before);
+		sched_setaffinity(0, sizeof at.cpus, &at.cpus);
+	}
+	rc = engine_open(&l->engine, o, e);
+	if (at.pinned && d->worlds > 1)
+		sched_setaffinity(0, sizeof before, &before);
+	return rc;
 }
 
 static void
@@ -104,17 +131,19 @@ drop(const struct engine_link *link)
 		close(link->listen_fd);
 }
 
-static void
-count_hosts(struct lead *l, const struct comm *c)
+/* c: NULL in a world of one */
+static unsigned
+count_hosts(const struct comm *c)
 {
-	unsigned i, k;
+	unsigned i, k, n = c == NULL;
 
-	for (i = 0; i < comm_world(c); i++) {
+	for (i = 0; c && i < comm_world(c); i++) {
 		for (k = 0; k < i && strcmp(comm_host(c, k),
 			comm_host(c, i)) != 0; k++)
 			;
-		l->hosts += k == i;
+		n += k == i;
 	}
+	return n;
 }
 
 static int
@@ -135,12 +164,10 @@ open_world(struct lead *l, const struct deploy *d, unsigned w,
 	    launch_listen(d->lead, d->lead_port + w, e)) != -1) &&
 	    start_ranks(l, d, w, &link, fd, e) == 0) {
 		o->link = &link;
-		rc = engine_open(&l->engine, o, e);
+		rc = open_engine(l, d, w, o, &link, e);
 	} else {
 		drop(&link);
 	}
-	if (rc == 0)
-		count_hosts(l, engine_comm(l->engine));
 	free(fd);
 	return rc;
 }
@@ -160,16 +187,15 @@ lead_open(struct lead **lp, const struct deploy *d, unsigned w,
 		return -1;
 	l->calls = *calls;
 	own.dir = dir;
-	own.link = NULL;
-	if (plan_world(&d->layout) == 1) {
-		l->hosts = 1;
+	if (own.link || plan_world(&d->layout) == 1)
 		rc = engine_open(&l->engine, &own, e);
-	} else if ((rc = launch_open(&l->launch, d, dir, &own, &lc, e)) == 0) {
+	else if ((rc = launch_open(&l->launch, d, dir, &own, &lc, e)) == 0)
 		rc = open_world(l, d, w, &own, e);
-	}
 	l->bad = rc == -1;
 	if (rc == -1)
 		lead_close(lp);
+	else
+		l->hosts = count_hosts(engine_comm(l->engine));
 	return rc;
 }
 
@@ -207,11 +233,18 @@ int
 launch_comm_opts(struct comm_opts *o, const struct deploy *d, struct err *e)
 {
 	const char *word = getenv("DSI_TRANSPORT");
+	bool tcp = word && strcmp(word, "tcp") == 0;
+	bool mpi = word && strcmp(word, "mpi") == 0;
 
-	if (word && strcmp(word, "tcp") != 0 && strcmp(word, "shm") != 0)
+	if (word && !tcp && !mpi && strcmp(word, "shm") != 0)
 		return err_set(e, ERR_CALLER,
-		    "DSI_TRANSPORT must be shm or tcp, not '%s'", word);
-	o->apart = word && strcmp(word, "tcp") == 0;
+		    "DSI_TRANSPORT must be shm, tcp or mpi, not '%s'", word);
+	if (mpi && !o->far)
+		return err_set(e, ERR_CALLER, "DSI_TRANSPORT=mpi needs "
+		    "--distributed-executor-backend=mpi");
+	o->apart = tcp || mpi;
+	if (tcp)
+		o->far = NULL;
 	o->ifname = d->ifname[0] ? d->ifname : NULL;
 	o->join_ms = d->join_s * 1000;
 	o->alive_ms = d->alive_s * 1000;

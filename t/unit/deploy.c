@@ -36,7 +36,7 @@ static const char *const vars[] = { "MINDFORMERS_MODEL_CONFIG",
     "DSI_SOCKET_IFNAME", "TP_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME",
     "HCCL_SOCKET_IFNAME", "DSI_VISIBLE_DEVICES",
     "ASCEND_RT_VISIBLE_DEVICES", "VLLM_PP_LAYER_PARTITION",
-    "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_PROCID", "SLURM_NTASKS" };
+    "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS" };
 
 static char demo[512], yaml16[512], yaml4[512];
 static struct deploy d;
@@ -747,6 +747,37 @@ test_memory(void)
 
 /* ---- rank files ---- */
 
+/* One host of many, each with its own memory and ranks: two stages here, of
+ * which the second is larger. */
+static void
+test_fit(void)
+{
+	static const unsigned first[] = { 0, 1 }, second[] = { 2, 3 };
+	struct deploy_memory m = { .elsewhere = true };
+
+	deploy_plan_free(&p);
+	if (!tap_ok(go("--tensor-parallel-size 2 --pipeline-parallel-size 2 "
+	    "--quantization int8 --max-model-len 4096 r1.json") == 0 &&
+	    deploy_plan(&p, &d, &m, &e) == 0 && !p.known, "hosts elsewhere"))
+		return;
+	m.per_host = 2 * (p.rank[0].need_one + 1) * 10 / 9 + 2;
+	deploy_fit(&p, &d, &m, first, 2);
+	tap_ok(p.known && p.fits && p.worst == 0 && p.host_ranks == 2 &&
+	    p.need == p.rank[0].need_one, "the first stage fits exactly");
+	m.per_host -= 8;
+	deploy_fit(&p, &d, &m, first, 2);
+	tap_ok(!p.fits, "and not into less");
+	deploy_fit(&p, &d, &m, second, 2);
+	tap_ok(p.worst >= 2 && p.need == p.rank[p.worst].need_one &&
+	    p.fits == (p.budget >= p.need), "the second has its own needs");
+	tap_ok(deploy_set_node(&d, 1, 2, &e) == 0 && d.cut_ranks &&
+	    !deploy_is_local(&d, 1) && deploy_is_local(&d, 2),
+	    "node 1 of 2 has the upper half");
+	tap_ok(deploy_set_node(&d, 0, 3, &e) == -1 && strstr(e.msg,
+	    "4 ranks cannot be shared evenly by hosts, which are 3"),
+	    "three can't share: %s", e.msg);
+}
+
 static void
 test_rank_files(void)
 {
@@ -833,6 +864,7 @@ main(void)
 	test_r1();
 	test_traffic();
 	test_memory();
+	test_fit();
 	test_rank_files();
 	test_real();
 	deploy_plan_free(&p);

@@ -1,5 +1,9 @@
 /*
  * world: forks the ranks of a world and collects how each one fared.
+ *
+ * Or, with DSI_TRANSPORT=mpi, mpirun has started them: then each process runs
+ * the same tests, is one rank in those that have as many, and the far
+ * transport is MPI's.
  */
 #ifndef DSI_TEST_WORLD_H
 #define DSI_TEST_WORLD_H
@@ -17,6 +21,7 @@
 
 #include "base/base.h"
 #include "comm/comm.h"
+#include "launch/mpi.h"
 #include "tap.h"
 
 enum { RANKS = 16, FDS = 512 };
@@ -155,27 +160,20 @@ world_host(const struct world *w, unsigned rank)
 }
 
 static inline void
-world_child(struct world *w, unsigned rank, const int *fd, size_t nfd,
-    int listener, const struct sockaddr_in *a)
+world_opts(struct world *w, unsigned rank, struct comm_opts *o)
 {
-	struct comm_opts o = w->o;
-	struct result *r = &w->r[rank];
-	struct comm *c = NULL;
-	int fds, tasks = count_tasks(), maps = count_maps();
-
-	alarm(60);
-	o.rank = rank;
-	o.wiring.world = w->n;
-	o.apart = w->kind == APART;
+	*o = w->o;
+	o->rank = rank;
+	o->wiring.world = w->n;
+	o->apart = w->kind == APART;
 	setenv("DSI_HOST_ID", world_host(w, rank), 1);
 	if (w->tweak)
-		w->tweak(w, rank, &o);
-	fds = count_dir("/proc/self/fd") - (int)nfd - (listener != -1);
-	if (rank == 0)
-		r->rc = comm_lead(&c, &o, fd, nfd, listener, &r->e);
-	else
-		r->rc = comm_join(&c, &o, w->kind == MIXED ? tcp_call(a) :
-		    fd[0], &r->e);
+		w->tweak(w, rank, o);
+}
+
+static inline void
+world_live(struct world *w, struct result *r, struct comm *c)
+{
 	if (r->rc == 0) {
 		r->opened = true;
 		r->rc = w->body(w, c, &r->e);
@@ -183,6 +181,26 @@ world_child(struct world *w, unsigned rank, const int *fd, size_t nfd,
 	r->end_ns = now_ns();
 	comm_close(&c);
 	r->closed = true;
+}
+
+static inline void
+world_child(struct world *w, unsigned rank, const int *fd, size_t nfd,
+    int listener, const struct sockaddr_in *a)
+{
+	struct comm_opts o;
+	struct result *r = &w->r[rank];
+	struct comm *c = NULL;
+	int fds, tasks = count_tasks(), maps = count_maps();
+
+	alarm(60);
+	world_opts(w, rank, &o);
+	fds = count_dir("/proc/self/fd") - (int)nfd - (listener != -1);
+	if (rank == 0)
+		r->rc = comm_lead(&c, &o, fd, nfd, listener, &r->e);
+	else
+		r->rc = comm_join(&c, &o, w->kind == MIXED ? tcp_call(a) :
+		    fd[0], &r->e);
+	world_live(w, r, c);
 	r->fds = count_dir("/proc/self/fd") - fds;
 	r->tasks = tasks_beyond(tasks);
 	r->maps = count_maps() - maps;
@@ -276,12 +294,65 @@ world_wait(struct world *w, unsigned victim)
 	return bad;
 }
 
+/* ---- under mpirun ---- */
+
+static struct mpi *world_mpi;		/* NULL: not so */
+
+/* Rank 0 speaks. */
+static inline void
+world_mpi_open(void)
+{
+	const char *t = getenv("DSI_TRANSPORT");
+	struct err e = {0};
+
+	if (!t || strcmp(t, "mpi") != 0)
+		return;
+	if (mpi_open(&world_mpi, &e) == -1) {
+		printf("Bail out! %s\n", e.msg);
+		exit(111);
+	}
+	if (mpi_rank(world_mpi) != 0 && !freopen("/dev/null", "w", stdout))
+		exit(111);
+}
+
+static inline bool
+world_run_mpi(struct world *w)
+{
+	const struct deploy d = { .lead = "127.0.0.1" };
+	struct engine_link link = {0};
+	unsigned rank = mpi_rank(world_mpi);
+	struct result r = {0};
+	struct comm_opts o;
+	struct comm *c = NULL;
+	char where[MPI_WHERE];
+
+	alarm(60);
+	r.rc = mpi_find_lead(world_mpi, &d, &link, where, &r.e);
+	if (r.rc == 0 && rank < w->n) {
+		world_opts(w, rank, &o);
+		o.far = mpi_far(world_mpi);
+		r.rc = rank == 0 ?
+		    comm_lead(&c, &o, NULL, 0, link.listen_fd, &r.e) :
+		    comm_join(&c, &o, launch_dial(where, 10000, NULL, NULL,
+		    &r.e), &r.e);
+		world_live(w, &r, c);
+	} else if (link.listen_fd != -1) {
+		close(link.listen_fd);
+	}
+	if (mpi_agree(world_mpi, r.rc, &r.e) == 0)
+		return true;
+	printf("# %s\n", r.e.msg);
+	return false;
+}
+
 /* Runs a world in which nothing goes wrong; true if nothing did. */
 static inline bool
 world_run(struct world *w)
 {
 	bool ok = true;
 
+	if (world_mpi)
+		return world_run_mpi(w);
 	world_start(w, NULL);
 	ok = world_wait(w, NO_VICTIM) == 0;
 	for (unsigned i = 0; i < w->n; i++) {
