@@ -412,7 +412,10 @@ become(const struct launch *l, char *const *argv, const struct place *at,
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)	/* it died before that took effect */
 		_exit(ERR_SYSTEM);
-	signal(SIGINT, SIG_IGN);	/* the lead hears it, and ends us */
+	/* These come to all processes of a terminal or a service: our parent
+	 * hears them and decides, and with it we end. */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	dup2(null, STDIN_FILENO);
