@@ -27,6 +27,7 @@ struct args {
 	struct batch_opts b;
 	struct deploy d;
 	bool nul, whole;
+	bool ready;			/* say so when it is */
 	uint64_t max_tokens, top_k, n;
 	double temperature, top_p, min_p;
 	double repetition, presence, frequency;
@@ -56,7 +57,7 @@ add_stop(const char *arg, void *dst, struct err *e)
 
 static const char *const thinks[] = { "auto", "show", "hide", "split", NULL };
 
-enum { SHORT_OPTS = 9, SAMPLE_OPTS = 11 };
+enum { SHORT_OPTS = 10, SAMPLE_OPTS = 11 };
 
 static void
 mode_opts(struct opt *t, struct args *a)
@@ -83,6 +84,8 @@ mode_opts(struct opt *t, struct args *a)
 		{ .name = "seed", .type = OPT_U64, .dst = &a->b.seed,
 		  .arg = "N", .max = INT64_MAX,
 		  .help = "of the first prompt; the next has N+1 (0)" },
+		{ .name = "ready", .type = OPT_FLAG, .dst = &a->ready,
+		  .help = "say on stderr when all ranks are" },
 	};
 
 	memcpy(t, v, sizeof(v));
@@ -262,8 +265,9 @@ catch_stop(struct err *e)
 	};
 
 	stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (stop_fd == -1 || sigaction(SIGINT, &sa, NULL) == -1)
-		return err_sys(e, "set up SIGINT");
+	if (stop_fd == -1 || sigaction(SIGINT, &sa, NULL) == -1 ||
+	    sigaction(SIGTERM, &sa, NULL) == -1)
+		return err_sys(e, "set up SIGINT and SIGTERM");
 	return stop_fd;
 }
 
@@ -338,6 +342,13 @@ waiting(void *arg, unsigned seconds, const char *who)
 	say("still waiting for %s after %u s", who, seconds);
 }
 
+static void
+refused(void *arg, const char *why)
+{
+	(void)arg;
+	say("refused: %s", why);
+}
+
 /* The worlds of the layout, and one engine over them. */
 struct worlds {
 	struct lead **lead;		/* [n] */
@@ -364,7 +375,8 @@ static int
 open_worlds(struct worlds *w, const struct deploy *d, const char *dir,
     struct err *e)
 {
-	const struct lead_calls calls = { rank_line, waiting, NULL };
+	const struct lead_calls calls = { rank_line, waiting, refused,
+		NULL };
 	struct engine **part = mem_new(d->worlds, sizeof(*part), e);
 	int rc = 0;
 
@@ -401,6 +413,22 @@ resolve(struct deploy *d, const struct mpi *m, struct err *e)
 	return 0;
 }
 
+static void
+say_ready(const struct deploy *d, const struct worlds *w)
+{
+	const struct layout *l = &d->layout;
+	unsigned hosts = lead_hosts(w->lead[0]), n;
+
+	for (unsigned i = 1; i < w->n; i++) {
+		n = lead_hosts(w->lead[i]);
+		hosts = n > hosts ? n : hosts;
+	}
+	say("ready: %u rank%s on %u host%s, tp%u dp%u pp%u ep%u, context of "
+	    "%llu tokens", d->size, d->size == 1 ? "" : "s", hosts,
+	    hosts == 1 ? "" : "s", l->tp, d->data, l->pp, l->ep,
+	    (unsigned long long)engine_max_len(engine_of(w)));
+}
+
 static int
 rank_files(const struct deploy *d, struct buf *dir, struct err *e)
 {
@@ -435,6 +463,8 @@ lead(struct args *a, const char *dir, struct batch_count *count,
 		rc = finish_opts(a, &s, dir, e);
 	if (rc == 0 && (a->b.stop_fd = catch_stop(e)) == -1)
 		rc = -1;
+	if (rc == 0 && a->ready)
+		say_ready(d, &w);
 	if (rc == 0)
 		rc = batch_run(&a->b, engine_of(&w), &s, count, e);
 out:
@@ -467,10 +497,9 @@ prepare(struct args *a, struct mpi *m, struct comm_opts *c, struct buf *dir,
 	if (rc == 0)
 		rc = resolve(&a->d, m, e);
 	c->waiting = mpi_rank(m) == 0 ? waiting : NULL;
-	c->ifname = a->d.ifname[0] ? a->d.ifname : NULL;
 	c->far = mpi_far(m);
 	if (rc == 0)
-		rc = launch_comm_env(c, e);
+		rc = launch_comm_opts(c, &a->d, e);
 	if (rc == 0 && mpi_first(m))
 		rc = rank_files(&a->d, dir, e);
 	if (mpi_agree(m, rc, e) == -1)

@@ -21,12 +21,12 @@ usage: dsi-serve [options] MODEL
   --help      print this and exit
   --version   print the version and exit
 
-All others are those of dsi-gen --jsonl: API requests on stdin, a line each,
-and responses on stdout.
+All others are those of dsi-gen --jsonl --ready: API requests on stdin, a line
+each, and responses on stdout.
 END
 		exit ;;
 	--version) exec "$here/dsi-gen" --version ;;
 	--) break ;;
 	esac
 done
-exec "$here/dsi-gen" --jsonl "$@"
+exec "$here/dsi-gen" --jsonl --ready "$@"

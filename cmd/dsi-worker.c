@@ -4,9 +4,12 @@
  * A rank joins the lead, loads its own files, and does what it is told until
  * the lead closes or the world ends.  See dsi-worker(1).
  */
+#include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "batch/batch.h"
@@ -15,12 +18,16 @@
 static const char synopsis[] =
     "--rank N --join WHERE [options] RANKFILES | --headless [options] MODEL";
 
-enum { END_MS = 5000 };
+enum {
+	OWN_OPTS = 4,
+	END_MS = 1500,			/* for ranks to end after the first */
+	WHY = 1300,
+};
 
 struct args {
 	struct deploy d;
 	uint64_t rank, host_ranks;
-	const char *join;
+	const char *join, *ifname;
 };
 
 static void
@@ -39,10 +46,9 @@ be_rank(struct args *a, const char *dir, struct err *e)
 	struct comm_opts c = { .rank = (unsigned)a->rank,
 		.waiting = on_waiting };
 
-	if (a->d.ifname[0])
-		c.ifname = a->d.ifname;
-	if (launch_comm_env(&c, e) == -1)
+	if (launch_comm_opts(&c, &a->d, e) == -1)
 		return -1;
+	c.ifname = a->ifname;
 	o->dir = dir;
 	o->threads = (unsigned)a->d.threads;
 	o->host_ranks = (unsigned)a->host_ranks;
@@ -51,42 +57,63 @@ be_rank(struct args *a, const char *dir, struct err *e)
 
 /* ---- all ranks of a node ---- */
 
-/* The first rank that ended badly says why for all: the others end because it
- * did. */
 struct node {
 	struct launch *launch;
-	int bad_fd[2];
-	volatile bool bad;
+	unsigned first;			/* rank */
+	unsigned started;
+	atomic_uint ended;
+	atomic_int code;		/* of the first that ended badly; the
+					 * others end because it did */
+	char why[WHY];			/* set before code */
 };
 
-static void
-on_line(void *arg, unsigned rank, const char *text)
-{
-	(void)arg;
-	if (strncmp(text, "dsi-worker: ", 12) != 0)
-		say("rank %u: %s", rank, text);
-}
-
-static void
-on_end(void *arg, unsigned rank, bool good, const char *how)
-{
-	struct node *n = arg;
-	const char *last = strstr(how, "dsi-worker: ");
-
-	if (good || n->bad)
-		return;
-	n->bad = true;
-	say("rank %u: %s", rank, last ? last + 12 : how);
-}
-
+/* What wakes be_node: a signal, or a rank that has ended. */
 static volatile sig_atomic_t stopped;
+static int wake_fd = -1;
+
+static void
+wake(void)
+{
+	uint64_t one = 1;
+
+	(void)!write(wake_fd, &one, sizeof(one));
+}
 
 static void
 on_stop(int sig)
 {
 	stopped = sig;
+	wake();
 }
 
+static void
+on_line(void *arg, unsigned rank, bool own, const char *text)
+{
+	const struct node *n = arg;
+
+	/* all wait for the same */
+	if (!own)
+		say("rank %u: %s", rank, text);
+	else if (rank == n->first)
+		say("%s", text);
+}
+
+static void
+on_end(void *arg, unsigned rank, int code, const char *why)
+{
+	struct node *n = arg;
+
+	(void)rank;
+	if (code && !n->code) {
+		snprintf(n->why, sizeof(n->why), "%s", why);
+		n->code = code == ERR_CALLER ? ERR_CALLER : ERR_SYSTEM;
+	}
+	n->ended++;
+	wake();
+}
+
+/* A rank is started when its connection to the lead is there: so there is one
+ * who waits and says so, and the lead can be told how a rank ended. */
 static int
 start_node(struct node *n, const struct deploy *d, const char *dir,
     struct err *e)
@@ -94,21 +121,62 @@ start_node(struct node *n, const struct deploy *d, const char *dir,
 	const struct launch_calls calls = { on_line, on_end, n };
 	unsigned world = plan_world(&d->layout), r;
 	struct engine_opts o = d->engine;
-	char join[300];
+	char where[300];
+	int fd;
 
 	o.threads = (unsigned)d->threads;
 	o.host_ranks = deploy_local(d);
-	if (launch_open(&n->launch, dir, &o, &calls, e) == -1)
+	n->first = UINT32_MAX;
+	if (launch_open(&n->launch, d, dir, &o, &calls, e) == -1)
 		return -1;
-	for (r = 0; r < d->size; r++) {
+	for (r = 0; r < d->size && !n->code; r++) {
 		if (!deploy_is_local(d, r))
 			continue;
-		snprintf(join, sizeof join, strchr(d->lead, ':') ?
+		snprintf(where, sizeof(where), strchr(d->lead, ':') ?
 		    "[%s]:%u" : "%s:%u", d->lead, d->lead_port + r / world);
-		if (launch_rank(n->launch, r % world, join, NULL, e) == -1)
+		fd = launch_dial(where, d->join_s * 1000, on_waiting, NULL, e);
+		if (fd == -1)
 			return -1;
+		if (n->first == UINT32_MAX)
+			n->first = r % world;
+		if (launch_rank(n->launch, r % world, fd, NULL, e) == -1)
+			return -1;
+		n->started++;
 	}
 	return 0;
+}
+
+/* Until all ranks have ended, or one badly, or a signal came. */
+static void
+watch_node(struct node *n)
+{
+	struct pollfd p = { wake_fd, POLLIN, 0 };
+	uint64_t count;
+
+	while (!stopped && !n->code && n->ended < n->started) {
+		if (poll(&p, 1, -1) == 1)
+			(void)!read(wake_fd, &count, sizeof(count));
+	}
+}
+
+/* Says why, once, and leaves no rank behind. */
+static int
+end_node(struct node *n)
+{
+	char why[64];
+	int code = n->code;
+
+	if (code) {
+		say("%s", n->why);
+		launch_wait(n->launch, END_MS);
+	} else if (stopped) {
+		snprintf(why, sizeof(why), "stopped by signal %d (%s)",
+		    (int)stopped, strsignal(stopped));
+		say("%s", why);
+		launch_kill(n->launch, why);
+	}
+	launch_close(&n->launch);
+	return code;
 }
 
 static void
@@ -117,6 +185,8 @@ note(const char *text)
 	say("%s", text);
 }
 
+/* While the lead is dialled a signal ends this process at once, and that its
+ * ranks. */
 static int
 be_node(struct args *a, struct err *e)
 {
@@ -130,24 +200,19 @@ be_node(struct args *a, struct err *e)
 		return -1;
 	for (size_t i = 0; i < d->nnotice; i++)
 		say("%s", d->notice[i]);
+	wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (wake_fd == -1)
+		return err_sys(e, "eventfd");
 	if (cache_model(&dir, d->model, &(struct cache_as){ d->layout,
-		d->quantize, d->dummy, d->hollow }, note, e) == -1)
-		goto out;
-	sigaction(SIGINT, &sa, NULL);
-	sigaction(SIGTERM, &sa, NULL);
-	if (start_node(&n, d, dir.p, e) == 0) {
-		while (!stopped && !n.bad && launch_wait(n.launch, 200) > 0)
-			;
-		rc = 0;
+		d->quantize, d->dummy, d->hollow }, note, e) == 0)
+		rc = start_node(&n, d, dir.p, e);
+	if (rc == 0) {
+		sigaction(SIGINT, &sa, NULL);
+		sigaction(SIGTERM, &sa, NULL);
+		watch_node(&n);
+		rc = end_node(&n);
 	}
-	if (n.launch && (stopped || rc == -1))
-		launch_signal(n.launch, SIGTERM);
-	if (n.launch)
-		launch_wait(n.launch, END_MS);
 	launch_close(&n.launch);
-	if (rc == 0 && n.bad)
-		rc = 1;
-out:
 	buf_free(&dir);
 	return rc;
 }
@@ -155,7 +220,7 @@ out:
 static int
 parse(struct args *a, int *argc, char **argv, struct err *e)
 {
-	struct opt tab[4 + DEPLOY_LAYOUT_OPTS + DEPLOY_SERVE_OPTS +
+	struct opt tab[OWN_OPTS + DEPLOY_LAYOUT_OPTS + DEPLOY_SERVE_OPTS +
 	    DEPLOY_ENGINE_OPTS + 1] = {
 		{ .name = "rank", .type = OPT_U64, .dst = &a->rank,
 		  .max = PLAN_MAX_RANKS - 1, .arg = "N",
@@ -165,8 +230,11 @@ parse(struct args *a, int *argc, char **argv, struct err *e)
 		{ .name = "host-ranks", .type = OPT_U64, .arg = "N",
 		  .dst = &a->host_ranks, .max = PLAN_MAX_RANKS,
 		  .help = "that share this host (the world's here)" },
+		{ .name = "socket-ifname", .type = OPT_STR, .arg = "NAME",
+		  .dst = &a->ifname, .help = "interface that other hosts "
+		  "reach it by" },
 	};
-	struct opt *t = deploy_layout_opts(tab + 3, &a->d);
+	struct opt *t = deploy_layout_opts(tab + OWN_OPTS, &a->d);
 
 	t = deploy_serve_opts(t, &a->d);
 	t = deploy_engine_opts(t, &a->d.engine, &a->d.threads);
@@ -198,5 +266,5 @@ main(int argc, char **argv)
 	if (rc == -1)
 		die_err(&e);
 	deploy_free(&a.d);
-	return rc == 0 ? 0 : ERR_SYSTEM;
+	return rc;
 }

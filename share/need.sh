@@ -12,6 +12,7 @@ need_have() {
 	make | gcc | bats | shellcheck | clang-format | mandoc | jq | curl)
 		command -v "$1" >/dev/null 2>&1
 		;;
+	iproute2) command -v ip >/dev/null 2>&1 ;;
 	python3-minimal) command -v python3 >/dev/null 2>&1 ;;
 	libc6-dev) need_header stdio.h ;;
 	libyaml-dev) need_header yaml.h ;;

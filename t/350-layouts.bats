@@ -86,6 +86,51 @@ setup() {
 	same one pipe
 }
 
+@test "few blocks: preempted, and still the bytes of one rank" {
+	local flags=(--block-size=16 --num-blocks=40 --max-model-len=640
+	    --max-num-batched-tokens=100)
+	layout 1 1 1 1 "${flags[@]}"
+	layout 1 1 4 1 "${flags[@]}"
+	layout 2 2 2 4 "${flags[@]}"
+}
+
+# both FILE DIR FLAGS...: one rank and the layout of the flags agree
+both() {
+	local in=$1 dir=$2
+	shift 2
+	echo "$dir $*"
+	dsi-gen --jsonl "$dir" <"$in" >one
+	dsi-gen --jsonl "$@" "$dir" <"$in" >many
+	same one many
+}
+
+@test "W8A8, where rows are joined as int8: dynamic, and ModelSlim's static" {
+	local dir=$DSI_TOP/t/fixtures/even-w8a8-modelslim n
+	dsi-shard --quantize int8 -o int8 "$DEMO"
+	dsi-gen --jsonl int8 <"$BATS_FILE_TMPDIR/in" >one
+	for l in 16:1:1:1 4:4:1:4 2:2:2:4; do
+		IFS=: read -r tp dp pp ep <<<"$l"
+		dsi-gen --jsonl --quantization=int8 \
+		    --tensor-parallel-size="$tp" --data-parallel-size="$dp" \
+		    --pipeline-parallel-size="$pp" \
+		    --expert-parallel-size="$ep" "$DEMO" \
+		    <"$BATS_FILE_TMPDIR/in" | sed 's/"model":"[^"]*"/"model":"int8"/' >many
+		echo "$l"
+		same one many
+	done
+	for n in 3 29 40 150 200; do
+		printf '{"prompt":['
+		seq -s, 3 60 | head -c "$((n > 58 ? 999 : n * 3 - 1))" |
+		    sed 's/,$//' | tr -d '\n'
+		printf '],"max_tokens":9,"temperature":0,"logprobs":1,'
+		printf '"ignore_eos":true}\n'
+	done >ids
+	both ids "$dir" --tensor-parallel-size=4
+	both ids "$dir" --tensor-parallel-size=4 --data-parallel-size=2 \
+	    --enable-expert-parallel
+	both ids "$dir" --tensor-parallel-size=2 --pipeline-parallel-size=3
+}
+
 @test "sockets instead of shared memory" {
 	export DSI_TRANSPORT=tcp
 	layout 4 1 1 2

@@ -19,10 +19,11 @@ enum input_got { INPUT_NONE, INPUT_RECORD, INPUT_END };
 
 enum { INPUT_MAX = 64 << 20 };		/* bytes of a prompt or body */
 
-/* Set fd, stop_fd, sep and max; the rest is 0 at first. */
+/* Set fd, stop_fd, end_fd, sep and max; the rest is 0 at first. */
 struct input {
 	int fd;
 	int stop_fd;			/* readable: stop reading; -1: none */
+	int end_fd;			/* readable: don't wait; -1: none */
 	enum input_sep sep;
 	size_t max;			/* bytes of a record */
 	struct buf b;
@@ -33,8 +34,9 @@ struct input {
 };
 
 /* The next record, without its separator; *p is valid until the next call.
- * The last one need not be ended.  INPUT_NONE only without wait: nothing has
- * come yet.  -1: a read failed, or a record is longer than max. */
+ * The last one need not be ended.  INPUT_NONE: nothing has come yet, and wait
+ * was false or end_fd readable.  -1: a read failed, or a record is longer than
+ * max. */
 int input_next(struct input *in, bool wait, const char **p, size_t *n,
     struct err *e);
 void input_free(struct input *in);

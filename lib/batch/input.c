@@ -11,16 +11,17 @@
 
 enum { CHUNK = 1 << 16 };
 
-/* 1: fd can be read; 0: not yet, or it is time to stop. */
+/* 1: fd can be read; 0: not yet, or it is time to stop, or to end. */
 static int
 ready(struct input *in, bool wait, struct err *e)
 {
-	struct pollfd p[2] = {
+	struct pollfd p[3] = {
 		{ .fd = in->fd, .events = POLLIN },
 		{ .fd = in->stop_fd, .events = POLLIN },
+		{ .fd = wait ? in->end_fd : -1, .events = POLLIN },
 	};
 
-	while (poll(p, 2, wait ? -1 : 0) == -1) {
+	while (poll(p, 3, wait ? -1 : 0) == -1) {
 		if (errno != EINTR)
 			return err_sys(e, "wait for input");
 	}

@@ -67,7 +67,7 @@ resume_open(struct resume *r, const char *path, struct err *e)
 	if (cut_partial(r->fd, e) == -1)
 		goto bad;
 	r->in = (struct input){
-		.fd = r->fd, .stop_fd = -1, .max = LINE_MAX_BYTES,
+		.fd = r->fd, .stop_fd = -1, .end_fd = -1, .max = LINE_MAX_BYTES,
 	};
 	return 0;
 bad:

@@ -92,7 +92,7 @@ read_ahead(struct run *r, struct err *e)
 		if (got == INPUT_END)
 			return 0;
 		if (got == INPUT_NONE)
-			return 1;
+			return engine_check(r->g, e) == -1 ? -1 : 1;
 		if (take_record(r, p, n, e) == -1)
 			return -1;
 		if (r->head && r->head->over)
@@ -274,7 +274,8 @@ batch_run(const struct batch_opts *o, struct engine *g,
 	struct run r = {
 		.o = o, .s = s, .g = g, .count = count, .out_fd = o->out_fd,
 		.in = {
-			.fd = o->in_fd, .stop_fd = o->stop_fd, .sep = o->sep,
+			.fd = o->in_fd, .stop_fd = o->stop_fd,
+			.end_fd = engine_end_fd(g), .sep = o->sep,
 			.max = INPUT_MAX,
 		},
 		.resume = { .fd = -1 },

@@ -77,6 +77,9 @@ struct comm_opts {
 	/* Called every 5 s while comm_lead or comm_join waits for others; who
 	 * is a text such as "rank 3, ranks 8-15".  May be NULL. */
 	void (*waiting)(void *arg, unsigned seconds, const char *who);
+	/* The lead has said no to a caller that may have been a rank, on the
+	 * host of that name ("": it did not come to say).  May be NULL. */
+	void (*refused)(void *arg, const char *host, const char *why);
 	void *arg;
 };
 
@@ -102,6 +105,13 @@ void comm_fail(struct comm *c, const char *why);
  * in for last words.  From any thread; the watcher waits 300 ms for it before
  * it spreads the word of a death.  Ignored for a rank that left in peace. */
 void comm_obituary(struct comm *c, unsigned rank, const char *how);
+/* The same from another host, whose processes have no comm to say it with: a
+ * parent that kept the descriptor of a rank's connection to the lead says in
+ * the rank's place how it ended.  Nothing happens when the rank has taken its
+ * leave.  fd stays the caller's. */
+void comm_epitaph(int fd, unsigned rank, const char *how);
+/* The name of this host, as ranks say it in their hello. */
+void comm_here(char *s, size_t size);
 
 unsigned comm_rank(const struct comm *c);
 unsigned comm_world(const struct comm *c);
@@ -114,6 +124,9 @@ const char *comm_host(const struct comm *c, unsigned rank);
 void comm_patience(struct comm *c, uint64_t ms);
 /* -1 and the reason once the world has ended; 0 while it lives. */
 int comm_check(struct comm *c, struct err *e);
+/* Readable once the world has ended, for a rank that waits for other things
+ * too.  Stays comm's. */
+int comm_end_fd(const struct comm *c);
 
 /* ---- groups: everyone gives, everyone takes ---- */
 

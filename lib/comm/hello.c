@@ -59,7 +59,11 @@ hello_get(struct hello *h, const void *p, size_t n)
 	get_text(&r, h->far, sizeof(h->far));
 	get_text(&r, h->addr, sizeof(h->addr));
 	get_text(&r, h->unix_name, sizeof(h->unix_name));
+	clean(h->layout);
+	clean(h->model);
+	clean(h->build);
 	clean(h->host);
+	clean(h->far);
 	return r.bad || r.n ? -1 : 0;
 }
 
@@ -87,6 +91,15 @@ identity(struct hello *h)
 		    (unsigned long long)st.st_ino, h->host);
 	}
 	clean(h->host);
+}
+
+void
+comm_here(char *s, size_t size)
+{
+	struct hello h = {0};
+
+	identity(&h);
+	snprintf(s, size, "%s", h.host);
 }
 
 int

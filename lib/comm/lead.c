@@ -71,12 +71,17 @@ give_up(struct gather *g, struct err *e)
 
 /* A caller is wrong: this ends the world if we started it. */
 static int
-wrong(struct gather *g, struct link *l, int code, const char *text,
-    struct err *e)
+wrong(struct gather *g, struct link *l, const char *host, int code,
+    const char *text, struct err *e)
 {
+	const struct comm_opts *o = &g->n.c->o;
+
 	refuse(l, code, text);
-	if (!l->inherited)
+	if (!l->inherited) {
+		if (o->refused)
+			o->refused(o->arg, host, text);
 		return 0;
+	}
 	err_set(e, code, "%s", text);
 	return give_up(g, e);
 }
@@ -91,19 +96,20 @@ on_hello(struct gather *g, struct link *l, const struct frame *f,
 	if (f->version != COMM_VERSION) {
 		snprintf(text, sizeof(text), "protocol %d at the lead, %u at "
 		    "a caller: another build", COMM_VERSION, f->version);
-		return wrong(g, l, ERR_CALLER, text, e);
+		return wrong(g, l, "", ERR_CALLER, text, e);
 	}
 	if (hello_get(&h, f->p, f->n) == -1)
-		return wrong(g, l, ERR_CALLER, "a hello that cannot be", e);
+		return wrong(g, l, "", ERR_CALLER, "a hello that cannot be",
+		    e);
 	if (!hello_agree(&g->n.me, &h, text))
-		return wrong(g, l, ERR_CALLER, text, e);
+		return wrong(g, l, h.host, ERR_CALLER, text, e);
 	if (g->here[h.rank]) {
 		const struct hello *o = &g->hello[h.rank];
 
 		snprintf(text, sizeof(text), "rank %u is there twice: process "
 		    "%u on %.64s, process %u on %.64s", h.rank, o->pid,
 		    o->host, h.pid, h.host);
-		return wrong(g, l, ERR_CALLER, text, e);
+		return wrong(g, l, h.host, ERR_CALLER, text, e);
 	}
 	l->rank = h.rank;
 	g->hello[h.rank] = h;
@@ -135,6 +141,20 @@ on_gone(struct gather *g, struct link *l, struct err *e)
 	return give_up(g, e);
 }
 
+/* A rank that was started here is dead, as its parent says in its place. */
+static int
+on_epitaph(struct gather *g, const struct frame *f, struct err *e)
+{
+	struct reader r = { f->p, f->n, false };
+	char text[COMM_WORDS + 128];
+
+	get_u32(&r);
+	get_text(&r, text, sizeof(text));
+	err_set(e, ERR_SYSTEM, "%s", r.bad ? "a rank that was started here "
+	    "ended" : text);
+	return give_up(g, e);
+}
+
 static int
 on_caller(struct gather *g, struct link *l, struct err *e)
 {
@@ -144,6 +164,8 @@ on_caller(struct gather *g, struct link *l, struct err *e)
 	while ((r = link_read(l, &f)) == 1) {
 		if (l->drop)
 			continue;
+		if (f.type == FRAME_END && l->inherited)
+			return on_epitaph(g, &f, e);
 		if (l->rank != NO_RANK || f.type != FRAME_HELLO)
 			return on_gone(g, l, e);
 		if (on_hello(g, l, &f, e) == -1)

@@ -421,8 +421,36 @@ comm_obituary(struct comm *c, unsigned rank, const char *how)
 	ring(c);
 }
 
+/* Whoever has the descriptor can speak; a frame is far smaller than what a
+ * socket takes at once, so it does not wait, nor cut the rank's own last one
+ * but when the peer has not read for long. */
+void
+comm_epitaph(int fd, unsigned rank, const char *how)
+{
+	char host[COMM_NAME], text[COMM_WORDS];
+	struct link l = { .fd = fd };
+	struct buf b = {0};
+
+	comm_here(host, sizeof(host));
+	snprintf(text, sizeof(text), "rank %u on %.64s died: %.400s", rank,
+	    host, how);
+	put_u32(&b, ERR_SYSTEM);
+	put_text(&b, text);
+	if (!b.oom)
+		link_put(&l, FRAME_END, b.p, b.n);
+	link_flush(&l);
+	buf_free(&b);
+	buf_free(&l.out);
+}
+
 int
 comm_check(struct comm *c, struct err *e)
 {
 	return atomic_load(&c->ended) ? world_over(c, e) : 0;
+}
+
+int
+comm_end_fd(const struct comm *c)
+{
+	return c->news_fd;
 }

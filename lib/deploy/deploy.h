@@ -35,7 +35,7 @@ enum {
 	DEPLOY_MAX_NAMES = 16,		/* --served-model-name */
 	/* rows that the functions below fill */
 	DEPLOY_LAYOUT_OPTS = 7, DEPLOY_ENGINE_OPTS = 13,
-	DEPLOY_SERVE_OPTS = 37,
+	DEPLOY_SERVE_OPTS = 39,
 };
 
 /* Where the weights' form is known from. */
@@ -60,6 +60,8 @@ struct deploy {
 	uint64_t nnodes, node_rank;	/* node_rank UINT64_MAX: not given */
 	const char *master_address;
 	uint64_t master_port;
+	uint64_t join_s, alive_s;	/* how long all may take to join, and a
+					 * rank may be silent; 600, 10 */
 	int exec;			/* enum deploy_exec, as asked for */
 	int load_format;		/* enum deploy_format */
 	const char *quantization;

@@ -9,6 +9,8 @@
 #include "deploy/priv.h"
 
 enum { MAX_THREADS = 4096, MAX_SEQS = 1 << 16, MAX_ROWS = 1 << 20 };
+/* The lead greets every second; a day is as good as forever. */
+enum { MIN_ALIVE_S = 2, MAX_S = 86400 };
 
 static const char *const dtypes[] = { "auto", "bfloat16", "float32", NULL };
 static const char *const execs[] = { "mp", "mpi", "ray", "uni", NULL };
@@ -21,6 +23,7 @@ deploy_init(struct deploy *d)
 {
 	*d = (struct deploy){
 		.dp_start = UINT64_MAX, .node_rank = UINT64_MAX, .port = 8000,
+		.join_s = 600, .alive_s = 10,
 	};
 	engine_defaults(&d->engine);
 }
@@ -149,6 +152,12 @@ node_opts(struct opt *t, struct deploy *d)
 		{ .name = "master-port", .type = OPT_U64, .arg = "N",
 		  .dst = &d->master_port, .min = 1, .max = 65535,
 		  .help = "with --nnodes: as --data-parallel-rpc-port" },
+		{ .name = "join-timeout", .type = OPT_U64, .arg = "S",
+		  .dst = &d->join_s, .min = 1, .max = MAX_S,
+		  .help = "seconds for all ranks to join (600)" },
+		{ .name = "alive-timeout", .type = OPT_U64, .arg = "S",
+		  .dst = &d->alive_s, .min = MIN_ALIVE_S, .max = MAX_S,
+		  .help = "seconds of a rank's silence that end all (10)" },
 		{ .name = "distributed-executor-backend", .type = OPT_ENUM,
 		  .dst = &d->exec, .choices = execs, .arg = "HOW",
 		  .help = "how ranks are started: mp, mpi, ray, uni (mp)" },

@@ -5,7 +5,9 @@
  * The exchanges are those of the engine.  Every layer is cut by its outputs
  * (plan.h), so what leads back to the residual stream is gathered before, and
  * the stream itself after.  With G = DP * TP ranks in a stage, all values
- * float32 but the experts' sums:
+ * float32 but the experts' sums.  That is a small step; in one of many rows the
+ * inputs of int8 layers go as int8, a quarter of the bytes, with one exchange
+ * more (model's join8.c):
  *
  *	attention	q_lora, kv_lora + rope	among TP, rows of the group
  *			heads * v_head_dim	among TP, rows of the group

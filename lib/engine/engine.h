@@ -99,6 +99,11 @@ void engine_close(struct engine **g);
 int engine_follow(struct engine *g, struct err *e);
 /* NULL: a world of one. */
 struct comm *engine_comm(const struct engine *g);
+/* For rank 0 while it has nothing to step: a descriptor that is readable once
+ * a world has ended (-1: there is none to wait for), and why (-1), or 0 while
+ * all live. */
+int engine_end_fd(const struct engine *g);
+int engine_check(const struct engine *g, struct err *e);
 const struct arch *engine_arch(const struct engine *g);
 uint64_t engine_max_len(const struct engine *g);	/* tokens */
 uint64_t engine_blocks(const struct engine *g);

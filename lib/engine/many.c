@@ -10,6 +10,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
 #include "engine/priv.h"
 
@@ -37,6 +39,7 @@ struct many {
 	pthread_cond_t step, stepped;
 	struct engine_out *out;
 	size_t capout;
+	int end_fd;			/* an epoll over the worlds' */
 };
 
 /* ---- a world's thread ---- */
@@ -89,6 +92,43 @@ start(struct world *w, struct err *e)
 
 /* ---- opening ---- */
 
+/* Worlds of one rank end with this process. */
+static int
+watch_ends(struct many *m, struct err *e)
+{
+	unsigned i;
+
+	m->end_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (m->end_fd == -1)
+		return err_sys(e, "epoll");
+	for (i = 0; i < m->n; i++) {
+		struct epoll_event ev = { .events = EPOLLIN };
+		int fd = engine_end_fd(m->world[i].g);
+
+		if (fd != -1 && epoll_ctl(m->end_fd, EPOLL_CTL_ADD, fd,
+			&ev) == -1)
+			return err_sys(e, "epoll");
+	}
+	return 0;
+}
+
+int
+many_end_fd(const struct many *m)
+{
+	return m->end_fd;
+}
+
+int
+many_check(const struct many *m, struct err *e)
+{
+	unsigned i;
+
+	for (i = 0; i < m->n; i++)
+		if (engine_check(m->world[i].g, e) == -1)
+			return -1;
+	return 0;
+}
+
 int
 engine_join(struct engine **gp, struct engine *const *part, unsigned n,
     struct err *e)
@@ -122,14 +162,17 @@ engine_join(struct engine **gp, struct engine *const *part, unsigned n,
 		if (part[i]->max_len < g->max_len)
 			g->max_len = part[i]->max_len;
 	}
+	if (watch_ends(m, e) == -1)
+		goto fail;
 	for (i = 0; i < n; i++)
-		if (start(&m->world[i], e) == -1) {
-			many_close(m);
-			free(g);
-			*gp = NULL;
-			return -1;
-		}
+		if (start(&m->world[i], e) == -1)
+			goto fail;
 	return 0;
+fail:
+	many_close(m);
+	free(g);
+	*gp = NULL;
+	return -1;
 }
 
 void
@@ -146,6 +189,8 @@ many_close(struct many *m)
 			pthread_join(m->world[i].thread, NULL);
 		free(m->world[i].abort);
 	}
+	if (m->end_fd != -1)
+		close(m->end_fd);
 	pthread_cond_destroy(&m->step);
 	pthread_cond_destroy(&m->stepped);
 	pthread_mutex_destroy(&m->lock);

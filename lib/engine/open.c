@@ -131,9 +131,20 @@ load_model(struct engine *g, struct err *e)
 	mo.par = g->par;
 	if (model_open(&g->m, g->o.dir, &g->a, &mo, g->o.bar, e) == -1)
 		return -1;
-	if (g->comm)
-		model_join(g->m, g->comm);
 	return 0;
+}
+
+/* Once all ranks have loaded. */
+static int
+join_model(struct engine *g, struct err *e)
+{
+	uint64_t loaded = 0;
+
+	if (!g->comm)
+		return 0;
+	if (world_least(g, &loaded, e) == -1)
+		return -1;
+	return model_join(g->m, g->comm, e);
 }
 
 /* The number of KV blocks: what memory gives, but no more than all sequences
@@ -159,14 +170,11 @@ count_blocks(struct engine *g, uint64_t *n, struct err *e)
 	return 0;
 }
 
-/* All ranks have loaded, and then have as many blocks. */
+/* All ranks have as many. */
 static int
 agree_blocks(struct engine *g, uint64_t *n, struct err *e)
 {
-	uint64_t loaded = 0;
-
-	if (world_least(g, &loaded, e) == -1 ||
-	    count_blocks(g, n, e) == -1)
+	if (count_blocks(g, n, e) == -1)
 		return -1;
 	return world_least(g, n, e);
 }
@@ -276,7 +284,7 @@ engine_open(struct engine **gp, const struct engine_opts *o, struct err *e)
 	if (check_opts(o, e) == -1 || pick_kernels(e) == -1 ||
 	    read_manifest(g, e) == -1 || arch_load(&g->a, o->dir, e) == -1 ||
 	    set_length(g, e) == -1 || load_model(g, e) == -1 ||
-	    make_cache(g, e) == -1 || make_scratch(g, e) == -1) {
+	    join_model(g, e) == -1 || make_cache(g, e) == -1 || make_scratch(g, e) == -1) {
 		if (g->comm)
 			comm_fail(g->comm, e->msg);
 		engine_close(gp);
@@ -349,6 +357,22 @@ engine_close(struct engine **gp)
 	free(g->msg);
 	free(g);
 	*gp = NULL;
+}
+
+int
+engine_end_fd(const struct engine *g)
+{
+	if (g->many)
+		return many_end_fd(g->many);
+	return g->comm ? comm_end_fd(g->comm) : -1;
+}
+
+int
+engine_check(const struct engine *g, struct err *e)
+{
+	if (g->many)
+		return many_check(g->many, e);
+	return g->comm ? comm_check(g->comm, e) : 0;
 }
 
 struct comm *

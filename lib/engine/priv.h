@@ -97,6 +97,8 @@ void many_abort(struct many *m, uint64_t id);
 int many_step(struct many *m, const struct engine_out **outs, size_t *n,
     struct err *e);
 void many_stats(struct many *m, struct engine_stats *st);
+int many_end_fd(const struct many *m);
+int many_check(const struct many *m, struct err *e);
 void many_close(struct many *m);
 
 void engine_seq_free(struct seq *q);

@@ -52,9 +52,10 @@ describe(const struct engine *g, const struct model_opts *mo, char *s,
 {
 	const struct layout *l = &g->layout;
 
-	snprintf(s, n, "tp%u dp%u pp%u ep%u, steps of %zu tokens, %s "
-	    "activations, blocks of %zu in %s", l->tp, l->dp, l->pp, l->ep,
-	    mo->max_rows, mo->bf16 ? "bfloat16" : "float32", mo->block_size,
+	snprintf(s, n, "tp%u dp%u pp%u ep%u, %llu sequences of %zu, steps of "
+	    "%zu, %s, blocks of %zu in %s", l->tp, l->dp, l->pp, l->ep,
+	    (unsigned long long)g->o.max_num_seqs, g->max_len, mo->max_rows,
+	    mo->bf16 ? "bfloat16" : "float32", mo->block_size,
 	    mo->kv_f32 ? "float32" : "bfloat16");
 }
 

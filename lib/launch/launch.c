@@ -3,7 +3,11 @@
  *
  * One thread reads what they write on fd 2.  When that pipe ends its child is
  * gone or about to be, so that is when it is waited for: no signal handler,
- * and no other child of the process is touched.
+ * and no other child of the process is touched.  A line is held back for a
+ * moment, because it may turn out to have been the last one.
+ *
+ * Children are killed when the thread that started them dies: they have
+ * nothing to clean up, and one that is stopped could do nothing else.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,15 +23,19 @@
 
 #include "launch/launch.h"
 
-enum { JOIN_FD = 3, MAX_LINE = 1000, MAX_ARGS = 24 };
+enum { JOIN_FD = 3, MAX_LINE = 1000, MAX_ARGS = 24, HOLD_MS = 300 };
+
+static const char own_name[] = "dsi-worker: ";
 
 struct child {
 	unsigned rank;
 	pid_t pid;
 	int out;			/* its fd 2; -1: it has ended */
+	int lead_fd;			/* its connection to the lead */
 	char line[MAX_LINE];		/* the line that is coming in */
 	size_t n;
-	char last[MAX_LINE];
+	char last[MAX_LINE];		/* the last whole one */
+	uint64_t held_ns;		/* when it came; 0: it was passed on */
 };
 
 struct launch {
@@ -40,6 +48,7 @@ struct launch {
 	struct child **child;
 	size_t nchild, cap;
 	unsigned running;
+	bool silent;			/* we end them: leads aren't told */
 	pthread_t thread;
 	bool threaded;
 	int wake[2];			/* a byte: look at the list again */
@@ -106,9 +115,11 @@ dtype_word(int t)
 }
 
 static int
-make_args(struct launch *l, const char *dir, const struct engine_opts *o,
-    struct err *e)
+make_args(struct launch *l, const struct deploy *d, const char *dir,
+    const struct engine_opts *o, struct err *e)
 {
+	add_arg(l, "--join-timeout=%llu", (unsigned long long)d->join_s);
+	add_arg(l, "--alive-timeout=%llu", (unsigned long long)d->alive_s);
 	add_arg(l, "--block-size=%llu", (unsigned long long)o->block_size);
 	add_arg(l, "--kv-cache-dtype=%s", dtype_word(o->kv_dtype));
 	add_arg(l, "--dtype=%s", dtype_word(o->dtype));
@@ -124,19 +135,44 @@ make_args(struct launch *l, const char *dir, const struct engine_opts *o,
 	    o->load == ENGINE_LAZY ? "lazy" : "eager");
 	add_arg(l, "--threads=%u", o->threads);
 	add_arg(l, "--host-ranks=%u", o->host_ranks);
+	if (d->ifname[0])
+		add_arg(l, "--socket-ifname=%s", d->ifname);
 	add_arg(l, "%s", dir);
 	return have_args(l, e);
 }
 
 /* ---- what children say ---- */
 
-static void
-say_line(struct launch *l, struct child *c)
+static bool
+is_own(const char *line)
 {
+	return strncmp(line, own_name, sizeof own_name - 1) == 0;
+}
+
+static const char *
+without_name(const char *line)
+{
+	return is_own(line) ? line + sizeof own_name - 1 : line;
+}
+
+static void
+pass_on(struct launch *l, struct child *c)
+{
+	if (c->held_ns && l->calls.line)
+		l->calls.line(l->calls.arg, c->rank, is_own(c->last),
+		    without_name(c->last));
+	c->held_ns = 0;
+}
+
+static void
+take_line(struct launch *l, struct child *c)
+{
+	if (c->n == 0)
+		return;
+	pass_on(l, c);
 	c->line[c->n] = '\0';
 	memcpy(c->last, c->line, c->n + 1);
-	if (c->n && l->calls.line)
-		l->calls.line(l->calls.arg, c->rank, c->line);
+	c->held_ns = now_ns();
 	c->n = 0;
 }
 
@@ -147,32 +183,101 @@ take_bytes(struct launch *l, struct child *c, const char *p, size_t n)
 
 	for (i = 0; i < n; i++)
 		if (p[i] == '\n' || c->n == MAX_LINE - 1)
-			say_line(l, c);
+			take_line(l, c);
 		else
 			c->line[c->n++] = p[i];
+}
+
+/* ---- how they ended ---- */
+
+/* "rank 9 on nodeb ...": an error that says itself whose it is. */
+static bool
+names_rank(const char *s)
+{
+	if (strncmp(s, "rank ", 5) != 0)
+		return false;
+	s += 5;
+	return *s >= '0' && *s <= '9' &&
+	    strncmp(s + strspn(s, "0123456789"), " on ", 4) == 0;
+}
+
+static void
+tell_how(const struct child *c, int status, char *how, size_t n)
+{
+	const char *last = without_name(c->last);
+
+	if (WIFSIGNALED(status))
+		snprintf(how, n, "killed by signal %d (%s)%s%s",
+		    WTERMSIG(status), strsignal(WTERMSIG(status)),
+		    c->held_ns ? ": " : "", c->held_ns ? last : "");
+	else if (!*last)
+		snprintf(how, n, "exit %d without a word",
+		    WEXITSTATUS(status));
+	else
+		snprintf(how, n, "%s", last);
+}
+
+static void
+tell_why(const struct child *c, bool own, const char *how, char *why, size_t n)
+{
+	char host[256];
+
+	if (own && names_rank(how)) {
+		snprintf(why, n, "%s", how);
+		return;
+	}
+	comm_here(host, sizeof host);
+	snprintf(why, n, "rank %u on %.64s %s: %s", c->rank, host,
+	    own ? "gave up" : "died", how);
+}
+
+static void
+tell_lead(struct launch *l, struct child *c, const char *how)
+{
+	pthread_mutex_lock(&l->lock);
+	if (how && !l->silent)
+		comm_epitaph(c->lead_fd, c->rank, how);
+	close(c->lead_fd);
+	c->lead_fd = -1;
+	pthread_mutex_unlock(&l->lock);
+}
+
+/* Its number is another process's as soon as it is waited for: launch_kill must
+ * not have it then. */
+static int
+reap(struct launch *l, struct child *c)
+{
+	siginfo_t info;
+	int status = 0;
+
+	while (waitid(P_PID, (id_t)c->pid, &info, WEXITED | WNOWAIT) == -1 &&
+	    errno == EINTR)
+		;
+	pthread_mutex_lock(&l->lock);
+	waitpid(c->pid, &status, 0);
+	c->pid = 0;
+	pthread_mutex_unlock(&l->lock);
+	return status;
 }
 
 static void
 bury(struct launch *l, struct child *c)
 {
-	char how[MAX_LINE + 64];
-	int status = 0;
-	bool good;
+	char how[MAX_LINE + 64], why[MAX_LINE + 256];
+	int status, code;
 
-	if (c->n)
-		say_line(l, c);
+	take_line(l, c);
 	close(c->out);
-	while (waitpid(c->pid, &status, 0) == -1 && errno == EINTR)
-		;
-	good = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-	if (WIFSIGNALED(status))
-		snprintf(how, sizeof how, "killed by signal %d (%s)",
-		    WTERMSIG(status), strsignal(WTERMSIG(status)));
-	else
-		snprintf(how, sizeof how, "exit %d%s%s", WEXITSTATUS(status),
-		    c->last[0] ? ": " : "", c->last);
+	status = reap(l, c);
+	code = WIFEXITED(status) ? WEXITSTATUS(status) : ERR_SYSTEM;
+	tell_how(c, status, how, sizeof how);
+	tell_why(c, WIFEXITED(status) && is_own(c->last), how, why,
+	    sizeof why);
+	tell_lead(l, c, code ? how : NULL);
+	if (code == 0)
+		pass_on(l, c);
 	if (l->calls.ended)
-		l->calls.ended(l->calls.arg, c->rank, good, how);
+		l->calls.ended(l->calls.arg, c->rank, code, why);
 	pthread_mutex_lock(&l->lock);
 	c->out = -1;
 	l->running--;
@@ -220,6 +325,26 @@ list_pipes(struct launch *l, struct pollfd **pf, struct child ***who,
 	return n;
 }
 
+/* Passes on what was held long enough; milliseconds to the next, or -1. */
+static int
+let_go(struct launch *l, struct child **who, size_t n)
+{
+	uint64_t now = now_ns(), hold = HOLD_MS * UINT64_C(1000000);
+	int ms = -1;
+	size_t i;
+
+	for (i = 1; i < n; i++) {
+		struct child *c = who[i];
+
+		if (c->held_ns && now - c->held_ns >= hold)
+			pass_on(l, c);
+		if (c->held_ns && (ms == -1 ||
+		    c->held_ns + hold - now < (uint64_t)ms * 1000000))
+			ms = (int)((c->held_ns + hold - now) / 1000000) + 1;
+	}
+	return ms;
+}
+
 static void *
 watch(void *arg)
 {
@@ -230,7 +355,7 @@ watch(void *arg)
 	char c = 0;
 
 	while (c != 'q' && (n = list_pipes(l, &pf, &who, &cap)) > 0) {
-		if (poll(pf, n, -1) == -1)
+		if (poll(pf, n, let_go(l, who, n)) == -1)
 			continue;
 		for (i = 1; i < n; i++)
 			if (pf[i].revents)
@@ -246,8 +371,9 @@ watch(void *arg)
 /* ---- starting ---- */
 
 int
-launch_open(struct launch **lp, const char *dir, const struct engine_opts *o,
-    const struct launch_calls *calls, struct err *e)
+launch_open(struct launch **lp, const struct deploy *d, const char *dir,
+    const struct engine_opts *o, const struct launch_calls *calls,
+    struct err *e)
 {
 	struct launch *l = mem_new(1, sizeof *l, e);
 
@@ -259,7 +385,7 @@ launch_open(struct launch **lp, const char *dir, const struct engine_opts *o,
 	pthread_cond_init(&l->ended, NULL);
 	l->wake[0] = l->wake[1] = -1;
 	if ((l->program = find_program(e)) == NULL ||
-	    make_args(l, dir, o, e) == -1)
+	    make_args(l, d, dir, o, e) == -1)
 		goto bad;
 	if (pipe2(l->wake, O_CLOEXEC) == -1) {
 		err_sys(e, "pipe");
@@ -277,11 +403,14 @@ become(const struct launch *l, char *const *argv, int join, int err_fd,
     pid_t parent)
 {
 	int null = open("/dev/null", O_RDWR);
+	sigset_t none;
 
-	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)	/* it died before that took effect */
 		_exit(ERR_SYSTEM);
 	signal(SIGINT, SIG_IGN);	/* the lead hears it, and ends us */
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 	dup2(null, STDIN_FILENO);
 	dup2(null, STDOUT_FILENO);
 	dup2(err_fd, STDERR_FILENO);
@@ -295,16 +424,15 @@ become(const struct launch *l, char *const *argv, int join, int err_fd,
 }
 
 static int
-spawn(struct launch *l, struct child *c, const char *where, int join,
-    struct err *e)
+spawn(struct launch *l, struct child *c, int join, struct err *e)
 {
-	char rank[32], target[300], *argv[MAX_ARGS + 6];
+	char rank[32], target[32], *argv[MAX_ARGS + 6];
 	pid_t parent = getpid();
 	int err_fd[2];
 	size_t n = 0, i;
 
 	snprintf(rank, sizeof rank, "--rank=%u", c->rank);
-	snprintf(target, sizeof target, "--join=%s", where);
+	snprintf(target, sizeof target, "--join=fd:%d", JOIN_FD);
 	argv[n++] = l->program;
 	argv[n++] = rank;
 	argv[n++] = target;
@@ -355,31 +483,28 @@ add_child(struct launch *l, struct child *c, struct err *e)
 }
 
 int
-launch_rank(struct launch *l, unsigned rank, const char *join, int *fd,
+launch_rank(struct launch *l, unsigned rank, int lead_fd, int *fd,
     struct err *e)
 {
 	struct child *c = mem_new(1, sizeof *c, e);
 	int pair[2] = { -1, -1 }, rc = -1;
-	char where[16];
 
-	if (c == NULL)
-		return -1;
-	c->rank = rank;
-	snprintf(where, sizeof where, "fd:%d", JOIN_FD);
-	if (!join && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0,
-	    pair) == -1)
+	if (c && lead_fd == -1 && socketpair(AF_UNIX, SOCK_STREAM |
+	    SOCK_CLOEXEC, 0, pair) == -1) {
 		err_sys(e, "socketpair");
-	else
-		rc = spawn(l, c, join ? join : where, pair[1], e);
-	if (pair[1] != -1)
-		close(pair[1]);
+	} else if (c) {
+		c->rank = rank;
+		c->lead_fd = lead_fd == -1 ? pair[1] : lead_fd;
+		rc = spawn(l, c, c->lead_fd, e);
+	}
 	if (rc == -1) {
-		if (pair[0] != -1)
-			close(pair[0]);
+		close(pair[0] == -1 ? lead_fd : pair[0]);
+		if (pair[1] != -1)
+			close(pair[1]);
 		free(c);
 		return -1;
 	}
-	if (fd)
+	if (lead_fd == -1)
 		*fd = pair[0];
 	return add_child(l, c, e);
 }
@@ -387,14 +512,21 @@ launch_rank(struct launch *l, unsigned rank, const char *join, int *fd,
 /* ---- ending ---- */
 
 void
-launch_signal(struct launch *l, int sig)
+launch_kill(struct launch *l, const char *why)
 {
+	struct child *c;
 	size_t i;
 
 	pthread_mutex_lock(&l->lock);
+	for (i = 0; i < l->nchild && why && !l->silent; i++) {
+		c = l->child[i];
+		if (c->pid)
+			comm_epitaph(c->lead_fd, c->rank, why);
+	}
+	l->silent = true;
 	for (i = 0; i < l->nchild; i++)
-		if (l->child[i]->out != -1)
-			kill(l->child[i]->pid, sig);
+		if (l->child[i]->pid)
+			kill(l->child[i]->pid, SIGKILL);
 	pthread_mutex_unlock(&l->lock);
 }
 
@@ -429,7 +561,7 @@ launch_close(struct launch **lp)
 	if (l == NULL)
 		return;
 	if (l->threaded) {
-		launch_signal(l, SIGKILL);
+		launch_kill(l, NULL);
 		launch_wait(l, 10000);
 		if (write(l->wake[1], "q", 1) == 1)
 			pthread_join(l->thread, NULL);

@@ -6,6 +6,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -13,7 +14,7 @@
 
 #include "launch/launch.h"
 
-enum { BACKLOG = 1024, RETRY_MS = 200, TELL_MS = 5000 };
+enum { BACKLOG = 1024, RETRY_MS = 200, TRY_MS = 2000, TELL_MS = 5000 };
 
 static int
 resolve(const char *host, const char *port, int flags, struct addrinfo **out,
@@ -86,17 +87,41 @@ split(const char *where, char *host, size_t nhost, const char **port,
 	return 0;
 }
 
+/* An address that does not answer at all is given up after TRY_MS: the caller
+ * tries again, and says meanwhile what it waits for. */
 static int
-try_once(const struct addrinfo *list)
+connect_in(int fd, const struct addrinfo *a, int ms)
+{
+	struct pollfd p = { fd, POLLOUT, 0 };
+	socklen_t n = sizeof(int);
+	int error = 0, rc;
+
+	if (connect(fd, a->ai_addr, a->ai_addrlen) == 0)
+		return 0;
+	if (errno != EINPROGRESS)
+		return -1;
+	rc = poll(&p, 1, ms);
+	if (rc == 0)
+		error = ETIMEDOUT;
+	else if (rc == -1 || getsockopt(fd, SOL_SOCKET, SO_ERROR, &error,
+	    &n) == -1)
+		error = errno;
+	errno = error;
+	return error ? -1 : 0;
+}
+
+static int
+try_once(const struct addrinfo *list, int ms)
 {
 	const struct addrinfo *a;
 	int fd, on = 1;
 
 	for (a = list; a; a = a->ai_next) {
-		fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC |
+		    SOCK_NONBLOCK, 0);
 		if (fd == -1)
 			continue;
-		if (connect(fd, a->ai_addr, a->ai_addrlen) == 0) {
+		if (connect_in(fd, a, ms) == 0) {
 			setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on,
 			    sizeof on);
 			return fd;
@@ -112,7 +137,50 @@ static bool
 may_come_yet(int error)
 {
 	return error == ECONNREFUSED || error == EHOSTUNREACH ||
-	    error == ENETUNREACH || error == ETIMEDOUT || error == ECONNRESET;
+	    error == ENETUNREACH || error == ETIMEDOUT ||
+	    error == ECONNRESET || error == EHOSTDOWN || error == EINTR;
+}
+
+static int
+too_late(const char *where, uint64_t ms, struct err *e)
+{
+	const char *why = strerror(errno);
+
+	if (!may_come_yet(errno))
+		return err_sys(e, "the lead at %s", where);
+	return err_set(e, ERR_SYSTEM, "the lead at %s did not answer within "
+	    "%llu s: %s", where, (unsigned long long)(ms / 1000), why);
+}
+
+/* Tries until ms have passed; -1 and errno. */
+static int
+try_for(const struct addrinfo *list, const char *where, uint64_t ms,
+    void (*waiting)(void *arg, unsigned seconds, const char *who), void *arg)
+{
+	const struct timespec nap = { 0, RETRY_MS * 1000000L };
+	uint64_t start = now_ns(), told = 0, past = 0;
+	char who[400];
+	int fd, error;
+
+	while ((fd = try_once(list, ms - past < TRY_MS ? (int)(ms - past) :
+	    TRY_MS)) == -1 && may_come_yet(errno)) {
+		error = errno;
+		past = (now_ns() - start) / 1000000;
+		if (waiting && past / TELL_MS > told) {
+			told = past / TELL_MS;
+			snprintf(who, sizeof who, "the lead at %s (%s)", where,
+			    strerror(error));
+			waiting(arg, (unsigned)(past / 1000), who);
+		}
+		errno = error;
+		if (past + RETRY_MS >= ms)
+			break;
+		nanosleep(&nap, NULL);
+		past = (now_ns() - start) / 1000000;
+		if (past >= ms)
+			past = ms;
+	}
+	return fd;
 }
 
 int
@@ -120,11 +188,10 @@ launch_dial(const char *where, uint64_t ms,
     void (*waiting)(void *arg, unsigned seconds, const char *who), void *arg,
     struct err *e)
 {
-	const struct timespec nap = { 0, RETRY_MS * 1000000L };
-	uint64_t start = now_ns(), told = 0, past, n;
 	struct addrinfo *list;
-	char host[256], who[300];
+	char host[256];
 	const char *port = "";
+	uint64_t n;
 	int fd;
 
 	if (strncmp(where, "fd:", 3) == 0) {
@@ -136,19 +203,9 @@ launch_dial(const char *where, uint64_t ms,
 	if (split(where, host, sizeof host, &port, e) == -1 ||
 	    resolve(host, port, 0, &list, e) == -1)
 		return -1;
-	snprintf(who, sizeof who, "the lead at %s", where);
-	while ((fd = try_once(list)) == -1 && may_come_yet(errno)) {
-		past = (now_ns() - start) / 1000000;
-		if (past >= ms)
-			break;
-		if (waiting && past / TELL_MS > told) {
-			told = past / TELL_MS;
-			waiting(arg, (unsigned)(past / 1000), who);
-		}
-		nanosleep(&nap, NULL);
-	}
+	fd = try_for(list, where, ms, waiting, arg);
 	if (fd == -1)
-		err_sys(e, "connect to %s", where);
+		too_late(where, ms, e);
 	freeaddrinfo(list);
 	return fd;
 }

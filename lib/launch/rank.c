@@ -3,7 +3,7 @@
  */
 #include "launch/launch.h"
 
-enum { JOIN_MS = 600000 };
+enum { JOIN_MS = 600000 };		/* where c has no time */
 
 int
 launch_follow(const struct engine_opts *o, const struct comm_opts *c,
@@ -14,7 +14,8 @@ launch_follow(const struct engine_opts *o, const struct comm_opts *c,
 	struct engine *g = NULL;
 	int rc;
 
-	link.lead_fd = launch_dial(join, JOIN_MS, c->waiting, c->arg, e);
+	link.lead_fd = launch_dial(join, c->join_ms ? c->join_ms : JOIN_MS,
+	    c->waiting, c->arg, e);
 	if (link.lead_fd == -1)
 		return -1;
 	own.link = &link;

@@ -480,43 +480,46 @@ heads(struct model *m, struct layer *l, struct err *e)
 	return 0;
 }
 
-/* All heads of n own rows from row r, where o can read them: [n][ld]. */
-static const float *
-all_heads(struct model *m, size_t r, size_t n, struct err *e)
+/* hact = all heads of n own rows from row r, as o reads them */
+static int
+all_heads(struct model *m, const struct lin *o, size_t r, size_t n,
+    struct err *e)
 {
 	size_t w = (size_t)m->heads * m->a.vdim;
 	size_t whole = (size_t)m->a.heads * m->a.vdim;
 	const float *mine = m->oh + r * w;
+	struct act *a = &m->hact;
 	unsigned i;
 
+	act_set(a, m->tp ? m->wide : mine, whole, n, whole);
 	if (!m->tp)
-		return mine;
+		return 0;
+	if (join8_pays(o, n)) {
+		a->held = o->kind;
+		a->by = o;
+		return join8(m, m->tp, &(struct mat8){ o, mine, n, w,
+		    m->plan.tp * w, 0, m->plan.layout.tp, a->q, a->ldq,
+		    a->sx, a->ldsx }, 1, e);
+	}
 	memcpy(comm_buffer(m->tp), mine, n * w * sizeof *mine);
 	for (i = 0; i < comm_size(m->tp); i++)
 		m->piece[i] = (struct piece){ .rows = n, .col = i * w,
 			.width = w };
-	if (join_rows(m, m->tp, m->piece, m->wide, whole, whole, e) == -1)
-		return NULL;
-	return m->wide;
+	return join_rows(m, m->tp, m->piece, m->wide, whole, whole, e);
 }
 
 int
 attn_run(struct model *m, struct layer *l, struct err *e)
 {
-	size_t whole = (size_t)m->a.heads * m->a.vdim;
 	size_t waves = wave_count(m), i;
 
 	if (m->nown && heads(m, l, e) == -1)
 		return -1;
 	for (i = 0; i < waves; i++) {
 		size_t n = wave_rows(m, m->plan.dp, i);
-		const float *x;
 
-		if (n) {
-			if ((x = all_heads(m, i * WAVE, n, e)) == NULL)
-				return -1;
-			act_set(&m->hact, x, whole, n, whole);
-		}
+		if (n && all_heads(m, &l->o, i * WAVE, n, e) == -1)
+			return -1;
 		if (wave_out(m, &l->o, n ? &m->hact : NULL, i, e) == -1)
 			return -1;
 	}

@@ -445,9 +445,50 @@ model_cache(struct model *m, size_t nblock, struct err *e)
 	return 0;
 }
 
-void
-model_join(struct model *m, struct comm *c)
+/* This rank's own ways down, and those of the shared experts. */
+static bool
+own_i8(const struct model *m, const struct layer *l)
+{
+	unsigned i;
+
+	if (l->has_dense && l->dense.down.kind != LIN_I8)
+		return false;
+	for (i = m->plan.expert0; l->moe && i < m->plan.expert1; i++)
+		if (l->expert[i].down.kind != LIN_I8)
+			return false;
+	return true;
+}
+
+/* Layers whose ways down are int8 everywhere may be joined so: the ranks of a
+ * stage must be of one mind. */
+static int
+agree_kinds(struct model *m, struct err *e)
+{
+	unsigned first = m->plan.layer0, n = layers_here(m), i, k;
+	char *mine;
+
+	if (!m->stage)
+		return 0;
+	mine = comm_buffer(m->stage);
+	for (i = 0; i < n; i++)
+		mine[i] = own_i8(m, &m->layer[first + i]);
+	for (k = 0; k < m->stage_size; k++)
+		m->give[k] = m->take[k] = (struct comm_span){ 0, n };
+	if (comm_share(m->stage, m->give, m->take, m->got, e) == -1)
+		return -1;
+	for (i = 0; i < n; i++) {
+		m->layer[first + i].all_i8 = true;
+		for (k = 0; k < m->stage_size; k++)
+			m->layer[first + i].all_i8 &=
+			    ((const char *)m->got[k])[i];
+	}
+	return 0;
+}
+
+int
+model_join(struct model *m, struct comm *c, struct err *e)
 {
 	m->comm = c;
 	wires_find(m);
+	return agree_kinds(m, e);
 }

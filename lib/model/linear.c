@@ -31,12 +31,18 @@ act_set(struct act *a, const float *x, size_t ldx, size_t rows, size_t k)
 	a->by = NULL;
 }
 
-/* One scale for n values, as every dynamic W8A8 scheme has it:
- * max|x| / 127, never 0. */
+/* As every dynamic W8A8 scheme has it, but never 0. */
+float
+act_scale(float max)
+{
+	return (max > 1e-12f ? max : 1e-12f) / 127;
+}
+
+/* One scale for n values. */
 static float
 quant_span(int8_t *q, const float *x, size_t n)
 {
-	float m = kern.absmax(x, n), s = (m > 1e-12f ? m : 1e-12f) / 127;
+	float s = act_scale(kern.absmax(x, n));
 
 	kern.quant(q, x, s, n);
 	return s;

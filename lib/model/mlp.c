@@ -151,6 +151,13 @@ up(void *arg, unsigned thread, unsigned nthreads)
 
 /* ---- between up and down ---- */
 
+/* Joined as int8 already? */
+static bool
+is_joined(const struct mixing *p, const struct item *it)
+{
+	return p->small && it->w->gate.n < it->w->down.k;
+}
+
 static void
 quant_slots(void *arg, unsigned thread, unsigned nthreads)
 {
@@ -161,6 +168,10 @@ quant_slots(void *arg, unsigned thread, unsigned nthreads)
 	for (k = 0; k < p->nitem; k++) {
 		struct item *it = &p->m->item[k];
 
+		if (is_joined(p, it)) {
+			at += it->h.rows;
+			continue;
+		}
 		for (i = 0; i < it->h.rows; i++, at++)
 			if (at >= i0 && at < i1)
 				act_quant(&it->h, &it->w->down, i);
@@ -220,6 +231,29 @@ share_hidden(struct mixing *p, struct err *e)
 	return comm_share(m->stage, m->give, m->take, m->got, e);
 }
 
+/* The same in int8, joined. */
+static int
+join_small(struct mixing *p, struct err *e)
+{
+	struct model *m = p->m;
+	const struct plan *pl = &m->plan;
+	unsigned in = pl->ep * pl->moe_tp + pl->moe_slice, n = 0;
+	const struct item *s = &m->item[0], *r = &m->item[p->routed];
+	size_t sw = pl->shared1 - pl->shared0, w = pl->moe1 - pl->moe0;
+	size_t slots = p->nslot - (p->routed ? p->nrow : 0);
+	struct mat8 mat[2];
+
+	if (p->routed)
+		mat[n++] = (struct mat8){ &s->w->down, s->part, p->nrow, sw,
+			in * sw, 0, m->stage_size, s->h.q, s->h.ldq, s->h.sx,
+			s->h.ldsx };
+	if (slots && pl->moe_tp > 1)
+		mat[n++] = (struct mat8){ &r->w->down, r->part, slots, w,
+			pl->moe_slice * w, pl->ep * pl->moe_tp, pl->moe_tp,
+			r->h.q, r->h.ldq, r->h.sx, r->h.ldsx };
+	return join8(m, m->stage, mat, n, e);
+}
+
 /* After share_hidden: the columns in their places in h. */
 static void
 join_hidden(struct mixing *p)
@@ -254,8 +288,9 @@ mixture(struct model *m, struct layer *l, size_t r0, size_t nrow,
 	const struct arch *a = &m->a;
 	struct mixing p = { .m = m, .l = l, .nrow = nrow };
 
+	p.small = m->stage && l->all_i8 && nrow >= JOIN8_ROWS;
 	if (m->stage)
-		p.part = comm_buffer(m->stage);
+		p.part = p.small ? m->h : comm_buffer(m->stage);
 	act_set(&m->act, m->y + r0 * a->hidden, a->hidden, nrow, a->hidden);
 	if (l->has_dense)
 		add_item(&p, &l->dense, NULL, NULL, nrow);
@@ -263,11 +298,11 @@ mixture(struct model *m, struct layer *l, size_t r0, size_t nrow,
 	par_run(m->o.par, pick_rows, &p);
 	sort_rows(&p);
 	run_up(&p);
-	if (m->stage) {
-		if (share_hidden(&p, e) == -1)
-			return -1;
+	if (p.small ? join_small(&p, e) == -1 :
+	    m->stage && share_hidden(&p, e) == -1)
+		return -1;
+	if (m->stage && !p.small)
 		join_hidden(&p);
-	}
 	quant_hidden(&p);
 	return mix_down(&p, m->z + r0 * a->hidden, e);
 }
@@ -284,11 +319,19 @@ dense_hidden(struct mixing *p, size_t r, struct err *e)
 	unsigned i;
 
 	act_set(&m->act, m->y + r * hidden, hidden, p->nrow, hidden);
+	p->small = m->tp && join8_pays(&p->l->dense.down, p->nrow);
 	if (m->tp)
-		p->part = comm_buffer(m->tp);
+		p->part = p->small ? m->h : comm_buffer(m->tp);
 	add_item(p, &p->l->dense, NULL, NULL, p->nrow);
 	run_up(p);
-	if (m->tp) {
+	if (p->small) {
+		struct act *h = &m->item[0].h;
+
+		if (join8(m, m->tp, &(struct mat8){ &p->l->dense.down, m->h,
+			p->nrow, w, m->plan.tp * w, 0, m->plan.layout.tp,
+			h->q, h->ldq, h->sx, h->ldsx }, 1, e) == -1)
+			return -1;
+	} else if (m->tp) {
 		for (i = 0; i < comm_size(m->tp); i++)
 			m->piece[i] = (struct piece){ .rows = p->nrow,
 				.col = i * w, .width = w };

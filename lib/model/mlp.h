@@ -26,6 +26,7 @@ struct mixing {
 	size_t routed;		/* the first routed item */
 	size_t hat, qat, sat;	/* used of m->h, m->hq, m->hsx */
 	float *part;		/* where the next item's columns go, or NULL */
+	bool small;		/* hidden layers are joined as int8 */
 };
 
 /* mix.c: the rest of a mixture, once all hidden layers are there, quantised:

@@ -59,8 +59,9 @@ size_t model_block_bytes(const struct model *m);	/* one KV block */
 /* Makes the cache: nblock blocks, all layers.  Once, before any step. */
 int model_cache(struct model *m, size_t nblock, struct err *e);
 /* Joins a world that was opened with model_wire's wiring; c is borrowed.
- * Before the first step; a world of one needs none. */
-void model_join(struct model *m, struct comm *c);
+ * Before the first step; a world of one needs none.  Waits for the others of
+ * the stage. */
+int model_join(struct model *m, struct comm *c, struct err *e);
 
 /* Consecutive rows of one sequence. */
 struct model_part {

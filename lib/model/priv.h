@@ -15,6 +15,7 @@ enum {
 	OUT_BLOCK = 128,	/* outputs likewise; a multiple of 16 */
 	MLP_ROWS = 2048,	/* rows whose hidden layer is held at a time */
 	WAVE = 512,		/* rows of each DP group joined at a time */
+	JOIN8_ROWS = 32,	/* from here on they are joined as int8 */
 };
 
 /* ---- weights.c ---- */
@@ -49,6 +50,7 @@ struct layer {
 	struct mlp dense;	/* dense layers: the MLP; MoE: shared */
 	bool has_dense;
 	bool moe;
+	bool all_i8;		/* all ranks' ways down are LIN_I8 */
 	struct lin router;	/* float: [experts][hidden] */
 	const float *router_b;	/* [experts] or NULL */
 	struct mlp *expert;	/* [experts], this rank's filled */
@@ -195,6 +197,8 @@ void work_free(struct model *m);
 void act_set(struct act *a, const float *x, size_t ldx, size_t rows, size_t k);
 /* a->q already holds what layer l reads (floats always do). */
 bool act_fits(const struct act *a, const struct lin *l);
+/* The scale of a row whose largest magnitude is max (dynamic schemes). */
+float act_scale(float max);
 /* Quantises row i as layer l wants it.  One thread. */
 void act_quant(struct act *a, const struct lin *l, size_t i);
 /* Makes sure that a->q holds what layer l reads.  All threads. */
@@ -231,6 +235,29 @@ int join_rows(struct model *m, struct comm_group *g, const struct piece *p,
 /* The second half alone: member i's rows lie at m->got[i] + skip floats. */
 void join_scatter(struct model *m, unsigned n, const struct piece *p,
     size_t skip, float *out, size_t ld, size_t limit);
+/* ---- join8.c ---- */
+
+/* A matrix that members [first, first + members) of a group make together, w
+ * columns each, and that layer l reads as int8. */
+struct mat8 {
+	const struct lin *l;	/* LIN_I8 or LIN_I8_STATIC */
+	const float *part;	/* [rows][w]: this rank's columns */
+	size_t rows, w, col;	/* col: its first */
+	unsigned first, members;
+	int8_t *q;		/* [rows][ldq]: the whole, padded with 0 */
+	size_t ldq;
+	float *sx;		/* [rows][ldsx] */
+	size_t ldsx;
+};
+
+bool join8_pays(const struct lin *l, size_t rows);
+/* Joins them in one or two exchanges.  Of two matrices a member may have only
+ * the first. */
+int join8(struct model *m, struct comm_group *g, const struct mat8 *mat,
+    unsigned nmat, struct err *e);
+
+/* ---- join.c again ---- */
+
 /* A wave: rows [w * WAVE, ...) of each DP group. */
 size_t wave_count(const struct model *m);
 size_t wave_rows(const struct model *m, unsigned dp, size_t wave);

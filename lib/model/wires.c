@@ -92,6 +92,7 @@ measure(const struct arch *a, const struct plan *p, size_t max_rows)
 	}
 	if (l->pp > 1)
 		c.stage = max2(c.stage, c.hand);
+	c.stage = max2(c.stage, a->layers);	/* agree_kinds */
 	c.tp *= sizeof(float);
 	c.stage *= sizeof(float);
 	c.hand *= sizeof(float);
