@@ -208,7 +208,8 @@ lead_open(struct lead **lp, const struct deploy *d, unsigned w,
 	if (l == NULL)
 		return -1;
 	l->calls = *calls;
-	l->hosts = l->world = 1;
+	l->hosts = o->link ? 0 : 1;
+	l->world = 1;
 	pthread_mutex_init(&l->lock, NULL);
 	own.dir = dir;
 	if (own.link || plan_world(&d->layout) == 1) {
@@ -222,6 +223,8 @@ lead_open(struct lead **lp, const struct deploy *d, unsigned w,
 		if (rc == 0)
 			rc = open_world(l, d, w, &own, e);
 	}
+	if (rc == 0 && o->link)
+		count_hosts(l, engine_comm(l->engine));
 	l->bad = rc == -1;
 	if (rc == -1)
 		lead_close(lp);
