@@ -63,9 +63,10 @@ struct node {
 	unsigned first;			/* rank */
 	unsigned started;
 	atomic_uint ended;
-	atomic_int code;		/* of the first that ended badly; the
-					 * others end because it did */
-	char why[WHY];			/* set before code */
+	atomic_bool bad;		/* one ended badly; the others end
+					 * because it did */
+	atomic_bool blamed;		/* one with ERR_CALLER */
+	char why[WHY];			/* of the first; set before bad */
 };
 
 /* What wakes be_node: a signal, or a rank that has ended. */
@@ -105,9 +106,11 @@ on_end(void *arg, unsigned rank, int code, const char *why)
 	struct node *n = arg;
 
 	(void)rank;
-	if (code && !n->code) {
+	if (code == ERR_CALLER)
+		n->blamed = true;
+	if (code && !n->bad) {
 		snprintf(n->why, sizeof(n->why), "%s", why);
-		n->code = code == ERR_CALLER ? ERR_CALLER : ERR_SYSTEM;
+		n->bad = true;
 	}
 	n->ended++;
 	wake();
@@ -130,7 +133,7 @@ start_node(struct node *n, const struct deploy *d, const char *dir,
 	n->first = UINT32_MAX;
 	if (launch_open(&n->launch, d, dir, &o, &calls, e) == -1)
 		return -1;
-	for (r = 0; r < d->size && !n->code; r++) {
+	for (r = 0; r < d->size && !n->bad; r++) {
 		if (!deploy_is_local(d, r))
 			continue;
 		snprintf(where, sizeof(where), strchr(d->lead, ':') ?
@@ -155,7 +158,7 @@ watch_node(struct node *n)
 	struct pollfd p = { wake_fd, POLLIN, 0 };
 	uint64_t count;
 
-	while (!stopped && !n->code && n->ended < n->started) {
+	while (!stopped && !n->bad && n->ended < n->started) {
 		if (poll(&p, 1, -1) == 1)
 			(void)!read(wake_fd, &count, sizeof(count));
 	}
@@ -166,9 +169,9 @@ static int
 end_node(struct node *n)
 {
 	char why[64];
-	int code = n->code;
+	bool bad = n->bad;
 
-	if (code) {
+	if (bad) {
 		say("%s", n->why);
 		launch_wait(n->launch, END_MS);
 	} else if (stopped) {
@@ -178,7 +181,7 @@ end_node(struct node *n)
 		launch_kill(n->launch, why);
 	}
 	launch_close(&n->launch);
-	return code;
+	return !bad ? 0 : n->blamed ? ERR_CALLER : ERR_SYSTEM;
 }
 
 static void

@@ -238,14 +238,15 @@ say_to() {
 @test "strangers at the port, silent, garbled or lying, do not disturb" {
 	head_up "$DEMO"
 	until_true 10 rank_pid a 1
+	printf 'DSIC\11\0\1\0\0\0\0\0' | say_to 29550
+	until_true 5 grep -q 'refused: protocol 1 at the lead, 9' a.err
 	say_to 29550 </dev/null
 	say_to 29550 <<<"GET / HTTP/1.1"
 	head -c 100000 /dev/urandom | say_to 29550
-	# a hello of 4 GiB, one of another protocol, one that is cut off
+	# a hello of 4 GiB, one that cannot be, one that is cut off
 	printf 'DSIC\1\0\1\0\377\377\377\377' | say_to 29550
-	printf 'DSIC\11\0\1\0\0\0\0\0' | say_to 29550
 	printf 'DSIC\1\0\1\0\10\0\0\0abcdefgh' | say_to 29550
-	until_true 5 grep -q 'refused: protocol 1 at the lead, 9' a.err
+	printf 'DSIC\1\0\1\0\10\0\0\0abc' | say_to 29550
 	node_up "$DEMO"
 	until_true 20 grep -q ready: a.err
 	answers
