@@ -532,7 +532,8 @@ take_part(struct args *a, struct mpi *m, struct engine_link *link,
 	return rc == 1 && strncmp(e->msg, "rank 0 ", 7) == 0 ? -1 : rc;
 }
 
-/* Says itself why it fails, while MPI keeps the launcher from ending it. */
+/* Says itself why it fails, before the launcher ends it because others have
+ * ended. */
 static int
 run_mpi(struct args *a, int parsed, struct batch_count *count, struct err *e)
 {
@@ -548,10 +549,10 @@ run_mpi(struct args *a, int parsed, struct batch_count *count, struct err *e)
 	}
 	if (rc == 0)
 		rc = take_part(a, m, &link, dir.p, count, e);
-	if (rc == -1 && (!agreed || mpi_rank(m) == 0)) {
+	if (rc != 0 && !agreed)
 		mpi_take_turn(m);
+	if (rc == -1 && (!agreed || mpi_rank(m) == 0))
 		say("%s", e->msg);
-	}
 	mpi_close(&m, rc == 0 || agreed);
 	buf_free(&dir);
 	return rc == 0 ? 0 : -1;

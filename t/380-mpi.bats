@@ -74,7 +74,8 @@ conform() {
 start() {
 	mkfifo pipe
 	DSI_TRANSPORT=mpi timeout -k 5 60 "$mpirun" -n 4 "${gen[@]}" \
-	    --tensor-parallel-size=4 "$DEMO" <pipe >out 2>err 3>&- &
+	    --alive-timeout=2 --tensor-parallel-size=4 "$DEMO" \
+	    <pipe >out 2>err 3>&- &
 	launcher=$!
 	exec 9>pipe
 	head -n 1 "$BATS_FILE_TMPDIR/in" >&9
@@ -99,15 +100,15 @@ ranks() {
 	done
 }
 
-# killed_rank N
-killed_rank() {
+# lost_rank SIGNAL N: all end, with a line, and leave nothing
+lost_rank() {
 	local p victim='' t0 rc=0
 	start
 	for p in $(ranks); do
-		[ "$(rank_of "$p")" != "$1" ] || victim=$p
+		[ "$(rank_of "$p")" != "$2" ] || victim=$p
 	done
 	t0=$SECONDS
-	kill -9 "$victim"
+	kill "-$1" "$victim"
 	wait "$launcher" || rc=$?
 	exec 9>&-
 	cat out err
@@ -187,20 +188,34 @@ wrong_number() {
 
 @test "Open MPI: a killed rank ends all; its mpirun says who" {
 	needs openmpi
-	killed_rank 2
+	lost_rank KILL 2
 	grep -q 'process rank 2 .* exited on signal 9' err
 }
 
 @test "Open MPI: a killed lead ends all" {
 	needs openmpi
-	killed_rank 0
+	lost_rank KILL 0
 	grep -q 'process rank 0 .* exited on signal 9' err
+}
+
+@test "Open MPI: a stalled rank ends all; the lead says who" {
+	needs openmpi
+	lost_rank STOP 2
+	[ "$(grep '^dsi-' err | grep -vc ': sharding ')" = 1 ]
+	grep -q '^dsi-gen: rank 2 on .*: no sign of life for 2 s' err
+}
+
+@test "MPICH: a stalled rank ends all; the lead says who" {
+	needs mpich
+	lost_rank STOP 2
+	[ "$(grep '^dsi-' err | grep -vc ': sharding ')" = 1 ]
+	grep -q '^dsi-gen: rank 2 on .*: no sign of life for 2 s' err
 }
 
 # Its mpirun names any of those that it kills then.
 @test "MPICH: a killed rank ends all" {
 	needs mpich
-	killed_rank 2
+	lost_rank KILL 2
 	grep -qi 'signal 9' out err
 }
 

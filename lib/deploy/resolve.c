@@ -362,6 +362,15 @@ find_executor(struct deploy *d, struct err *e)
 		return err_set(e, ERR_CALLER, "--distributed-executor-backend "
 		    "uni runs 1 rank, the layout has %u; mp would work",
 		    d->size);
+	if (d->runs_on == DEPLOY_MP && mpi > 1 && d->size > 1)
+		return err_set(e, ERR_CALLER, "the MPI launcher has started "
+		    "%u processes, and each would start %u ranks; with "
+		    "--distributed-executor-backend mpi they are the ranks",
+		    mpi, d->size);
+	if (d->runs_on == DEPLOY_MPI && d->headless)
+		return err_set(e, ERR_CALLER, "--headless is not for "
+		    "--distributed-executor-backend mpi: the MPI launcher "
+		    "starts the ranks of all nodes");
 	if (d->runs_on == DEPLOY_MPI && mpi && mpi != d->size)
 		return err_set(e, ERR_CALLER, "data %u * tensor %u * pipeline "
 		    "%u are %u ranks, the MPI launcher has started %u",

@@ -94,6 +94,17 @@ start_ranks(struct lead *l, const struct deploy *d, unsigned w,
 	return 0;
 }
 
+static void
+drop(const struct engine_link *link)
+{
+	size_t i;
+
+	for (i = 0; i < link->nfd; i++)
+		close(link->fd[i]);
+	if (link->listen_fd != -1)
+		close(link->listen_fd);
+}
+
 /* Rank 0 runs in this process: its threads are put in its place, and with them
  * this one, unless it leads other worlds, too. */
 static int
@@ -105,8 +116,10 @@ open_engine(struct lead *l, const struct deploy *d, unsigned w,
 	int rc;
 
 	if (place_find(d, deploy_local_index(d, w * plan_world(&d->layout)),
-		&at, e) == -1)
+		&at, e) == -1) {
+		drop(link);
 		return -1;
+	}
 	link->comm.cpus = at.all;
 	if (o->threads == 0)
 		o->threads = at.threads;
@@ -118,17 +131,6 @@ open_engine(struct lead *l, const struct deploy *d, unsigned w,
 	if (at.pinned && d->worlds > 1)
 		sched_setaffinity(0, sizeof before, &before);
 	return rc;
-}
-
-static void
-drop(const struct engine_link *link)
-{
-	size_t i;
-
-	for (i = 0; i < link->nfd; i++)
-		close(link->fd[i]);
-	if (link->listen_fd != -1)
-		close(link->listen_fd);
 }
 
 /* c: NULL in a world of one */

@@ -499,6 +499,12 @@ test_executor(void)
 	    "has started 8");
 	good("--distributed-executor-backend mpi --tensor-parallel-size 8", 8,
 	    1, 1, 1, 1);
+	refused("--distributed-executor-backend mpi --tensor-parallel-size 8 "
+	    "--headless", "--headless is not for --distributed-executor-"
+	    "backend mpi: the MPI launcher starts the ranks of all nodes");
+	refused("--tensor-parallel-size 4", "the MPI launcher has started 8 "
+	    "processes, and each would start 4 ranks; with "
+	    "--distributed-executor-backend mpi they are the ranks");
 	noticed("--distributed-executor-backend ray --tensor-parallel-size 8",
 	    "--distributed-executor-backend ray: there is no Ray here; mpi "
 	    "is used: its launcher has started the ranks");
