@@ -19,7 +19,7 @@
 
 #include "par/par.h"
 
-enum { SPINS = 64 };			/* pauses: 1 to 4 microseconds */
+enum { SPINS = 2000 };
 
 /* A number that only moves on, and those who sleep until it does. */
 struct gate {
