@@ -61,9 +61,11 @@ both_well() {
 	nothing_left
 }
 
-# quiet FILE: nothing in it but of rank files being made, once
+# quiet FILE: nothing in it but of rank files being made, once, and of groups
+# that are no worlds of their own here
 quiet() {
-	! grep -v -e ': sharding ' -e ': waiting for another run ' "$1"
+	! grep -v -e ': sharding ' -e ': waiting for another run ' \
+	    -e 'over several nodes: one world in lockstep' "$1"
 }
 
 @test "the tutorial's TP16, as written: ray is mp, 16 ranks share memory" {
@@ -181,6 +183,9 @@ over_two() {
 	over_two --tensor-parallel-size 2 --data-parallel-size 2 \
 	    --enable-expert-parallel
 	same got want
+	over_two --data-parallel-size 2
+	same got want
+	grep -q 'one world in lockstep, each expert cut over 2 ranks' b.err
 }
 
 @test "the interface can be named; engine options reach all ranks" {

@@ -136,10 +136,6 @@ wrong_number() {
 	has 'tensor 4 * pipeline 1 are 4 ranks, the MPI launcher has started 3'
 	one_of_ours
 	run -100 timeout 60 "$mpirun" -n 2 "${gen[@]}" \
-	    --data-parallel-size=2 "$DEMO" </dev/null
-	has 'data-parallel-size 2 without expert parallelism is 2 worlds'
-	one_of_ours
-	run -100 timeout 60 "$mpirun" -n 2 "${gen[@]}" \
 	    --tensor-parallel-sise=2 "$DEMO" </dev/null
 	has 'there is --tensor-parallel-size'
 	one_of_ours

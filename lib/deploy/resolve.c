@@ -131,15 +131,32 @@ choose_ep(struct deploy *d, const struct yaml *y, struct layout *l,
 
 /* ---- worlds ---- */
 
+/* Will ranks be on nodes that this one does not lead alone? */
+static bool
+spans_nodes(const struct deploy *d, unsigned data)
+{
+	return d->headless || d->nnodes > 1 || d->exec == DEPLOY_MPI ||
+	    (d->exec == DEPLOY_RAY && deploy_mpi_size() > 1) ||
+	    (d->dp_local && d->dp_local < data);
+}
+
 /* Checks l as the user thinks of it, and cuts it into worlds: DP groups that
- * share no experts have nothing to tell each other. */
+ * share no experts have nothing to tell each other.  Each world's lead must be
+ * where requests come in, so over several nodes they are one world after all,
+ * which cuts the experts over all its ranks. */
 static int
 cut_worlds(struct deploy *d, struct layout l, struct err *e)
 {
 	unsigned data = l.dp;
 
-	if (l.ep == 1)
+	if (l.ep == 1 && data > 1 && spans_nodes(d, data)) {
+		if (deploy_note(d, e, "--data-parallel-size %u without expert "
+		    "parallelism, over several nodes: one world in lockstep, "
+		    "each expert cut over %u ranks", data, data * l.tp) == -1)
+			return -1;
+	} else if (l.ep == 1) {
 		l.dp = 1;
+	}
 	if (plan_check(&d->arch, &l, e) == -1)
 		return -1;
 	d->layout = l;

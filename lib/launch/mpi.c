@@ -244,11 +244,6 @@ mpi_check(const struct mpi *m, const struct deploy *d, struct err *e)
 {
 	unsigned n = m->plug->world();
 
-	if (d->worlds > 1)
-		return err_set(e, ERR_CALLER, "data-parallel-size %u without "
-		    "expert parallelism is %u worlds, and MPI starts one: "
-		    "--enable-expert-parallel makes one of them, or run "
-		    "mpirun for each", d->data, d->worlds);
 	if (n != d->size)
 		return err_set(e, ERR_CALLER, "data %u * tensor %u * pipeline "
 		    "%u are %u ranks, MPI has started %u", d->data,

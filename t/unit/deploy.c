@@ -167,6 +167,10 @@ test_layouts(void)
 	good("--pipeline-parallel-size 3 --data-parallel-size 2", 1, 1, 3, 1,
 	    2);
 	tap_ok(d.data == 2 && d.size == 6, "two worlds of three stages");
+	tap_ok(go("--data-parallel-size 2 --nnodes 2 --master-addr ::1") == 0 &&
+	    d.worlds == 1 && d.layout.dp == 2 && d.layout.ep == 1 &&
+	    d.nnotice == 1 && strstr(d.notice[0], "one world in lockstep"),
+	    "over two nodes one world: %s", d.notice ? d.notice[0] : e.msg);
 }
 
 static void
