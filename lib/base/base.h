@@ -117,6 +117,12 @@ int io_mkdirs(const char *dir, struct err *e);	/* as mkdir -p, mode 0777 */
 
 uint64_t now_ns(void);				/* CLOCK_MONOTONIC */
 
+/* ---- host.c ---- */
+
+/* Memory of this host, or of its control group, and what is free of it, in
+ * bytes; 0: the kernel does not say. */
+int host_memory(uint64_t *total, uint64_t *avail, struct err *e);
+
 /* ---- opt.c: one table gives parsing, --help and the man page's test ---- */
 
 enum opt_type {

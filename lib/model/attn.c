@@ -360,15 +360,6 @@ expanded(void *arg, unsigned thread, unsigned nthreads)
 
 /* ---- the block ---- */
 
-/* Columns of q_a or kv_a that one TP rank makes: whole tiles. */
-static unsigned
-share_of(const struct model *m, unsigned n)
-{
-	unsigned tp = m->plan.layout.tp;
-
-	return (unsigned)(kern_ntile(n) + tp - 1) / tp * KERN_TILE_N;
-}
-
 /* This rank's share of l's outputs for a into y [rows][w]; where it goes, for
  * join_scatter. */
 static void
@@ -402,8 +393,8 @@ split_latent(struct model *m, struct layer *l, size_t r, size_t n,
     struct err *e)
 {
 	const struct arch *a = &m->a;
-	unsigned wq = share_of(m, a->q_lora), i;
-	unsigned wkv = share_of(m, a->kv_lora + a->rope);
+	unsigned tp = m->plan.layout.tp, wq = tp_share(a->q_lora, tp), i;
+	unsigned wkv = tp_share(a->kv_lora + a->rope, tp);
 	float *y = comm_buffer(m->tp);
 	size_t bytes = n * (wq + wkv) * sizeof *y;
 
@@ -412,7 +403,7 @@ split_latent(struct model *m, struct layer *l, size_t r, size_t n,
 	if (a->q_lora)
 		my_share(m, &l->q_a, &m->act, y, wq);
 	my_share(m, &l->kv_a, &m->act, y + n * wq, wkv);
-	for (i = 0; i < m->plan.layout.tp; i++)
+	for (i = 0; i < tp; i++)
 		m->give[i] = m->take[i] = (struct comm_span){ 0, bytes };
 	if (comm_share(m->tp, m->give, m->take, m->got, e) == -1)
 		return -1;

@@ -203,6 +203,13 @@ run_up(struct mixing *p)
 
 /* ---- a mixture ---- */
 
+/* Rows of all routed items. */
+static size_t
+routed_slots(const struct mixing *p)
+{
+	return p->nslot - (p->routed ? p->nrow : 0);
+}
+
 static unsigned
 block_of(const struct model *m, unsigned member)
 {
@@ -216,14 +223,14 @@ share_hidden(struct mixing *p, struct err *e)
 {
 	struct model *m = p->m;
 	size_t shared = p->nrow * (m->plan.shared1 - m->plan.shared0);
-	size_t slots = p->nslot - (p->routed ? p->nrow : 0), all;
-	unsigned me = comm_member(m->stage), i;
+	size_t slots = routed_slots(p), all;
+	unsigned i;
 
 	if (m->plan.moe_tp == 1)
 		slots = 0;
 	all = shared + slots * (m->plan.moe1 - m->plan.moe0);
 	for (i = 0; i < m->stage_size; i++) {
-		bool mine = block_of(m, i) == block_of(m, me);
+		bool mine = block_of(m, i) == m->plan.ep;
 
 		m->give[i] = m->take[i] = (struct comm_span){ 0,
 			(mine ? all : shared) * sizeof(float) };
@@ -240,7 +247,7 @@ join_small(struct mixing *p, struct err *e)
 	unsigned in = pl->ep * pl->moe_tp + pl->moe_slice, n = 0;
 	const struct item *s = &m->item[0], *r = &m->item[p->routed];
 	size_t sw = pl->shared1 - pl->shared0, w = pl->moe1 - pl->moe0;
-	size_t slots = p->nslot - (p->routed ? p->nrow : 0);
+	size_t slots = routed_slots(p);
 	struct mat8 mat[2];
 
 	if (p->routed)
@@ -261,7 +268,7 @@ join_hidden(struct mixing *p)
 	struct model *m = p->m;
 	const struct plan *pl = &m->plan;
 	size_t w = pl->shared1 - pl->shared0, k = w * m->stage_size;
-	size_t slots = p->nslot - (p->routed ? p->nrow : 0);
+	size_t slots = routed_slots(p);
 	unsigned b = pl->ep * pl->moe_tp, i;
 
 	for (i = 0; i < m->stage_size; i++)
@@ -274,7 +281,7 @@ join_hidden(struct mixing *p)
 	w = pl->moe1 - pl->moe0;
 	for (i = 0; i < m->stage_size; i++)
 		m->piece[i] = (struct piece){ .width = w,
-			.rows = i / pl->moe_tp == pl->ep ? slots : 0,
+			.rows = block_of(m, i) == pl->ep ? slots : 0,
 			.col = (i - b) * w };
 	join_scatter(m, m->stage_size, m->piece,
 	    p->nrow * (pl->shared1 - pl->shared0), m->h + p->nrow * k,

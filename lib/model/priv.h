@@ -223,6 +223,13 @@ void lin_run(struct model *m, const struct lin *l, struct act *a, float *y);
 void round_rows(struct model *m, float *y, size_t rows, size_t n);
 void round_span(const struct model *m, float *y, size_t n);
 
+/* Of n outputs that every TP rank has whole, what each makes: whole tiles. */
+static inline unsigned
+tp_share(unsigned n, unsigned tp)
+{
+	return (unsigned)(kern_ntile(n) + tp - 1) / tp * KERN_TILE_N;
+}
+
 /* ---- wires.c, join.c ---- */
 
 /* This rank's ends, out of comm. */

@@ -57,13 +57,6 @@ struct caps {
 	size_t tp, stage, peers, hand, logits;
 };
 
-/* A rank's share of n outputs in whole tiles. */
-static size_t
-tiles(size_t n, size_t tp)
-{
-	return (kern_ntile(n) + tp - 1) / tp * KERN_TILE_N;
-}
-
 static struct caps
 measure(const struct arch *a, const struct plan *p, size_t max_rows)
 {
@@ -73,8 +66,8 @@ measure(const struct arch *a, const struct plan *p, size_t max_rows)
 	size_t own = p->own1 - p->own0;
 	size_t slots = min2(a->topk, p->expert1 - p->expert0);
 	size_t heads = (size_t)(p->heads1 - p->heads0) * a->vdim;
-	size_t latent = tiles(a->q_lora, l->tp) +
-	    tiles(a->kv_lora + a->rope, l->tp);
+	size_t latent = tp_share(a->q_lora, l->tp) +
+	    tp_share(a->kv_lora + a->rope, l->tp);
 	struct caps c = {
 		.tp = wave * max2(latent, max2(heads,
 		    p->dense1 - p->dense0)),
