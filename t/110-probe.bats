@@ -4,6 +4,7 @@
 # shellcheck shell=bash
 
 load lib
+load hosts
 
 # rsh HOST COMMAND...: what a test wants otherwise is in files HOST.*
 write_rsh() {
@@ -29,32 +30,14 @@ write_rsh() {
 	chmod +x rsh
 }
 
-# two_hosts: hosta and hostb with an Ethernet between them, or skips the test
-two_hosts() {
-	local a=$PROBE_MARK-hosta b=$PROBE_MARK-hostb ns
-	# in a chroot that is no mount point they can be made but not entered
-	if ! ip netns add "$a" 2>/dev/null ||
-	    ! ip -n "$a" link >/dev/null 2>&1; then
-		ip netns del "$a" 2>/dev/null || :
-		skip "needs network namespaces (root)"
-	fi
-	ip netns add "$b"
-	ip -n "$a" link add eth0 type veth peer name eth0 netns "$b"
-	ip -n "$a" address add 192.10.20.10/24 dev eth0
-	ip -n "$b" address add 192.10.20.11/24 dev eth0
-	for ns in "$a" "$b"; do
-		ip -n "$ns" link set lo up
-		ip -n "$ns" link set eth0 up
-	done
-}
-
 setup() {
 	cd "$BATS_TEST_TMPDIR" || return 1
 	export PROBE_MARK=dsip$$x$RANDOM
 	export DSI_RSH="env DSI_MARK=$PROBE_MARK $BATS_TEST_TMPDIR/rsh"
 	write_rsh
 	cp -r "$DEMO" model
-	two_hosts
+	link_hosts "$PROBE_MARK-hosta" "$PROBE_MARK-hostb" 192.10.20.10 \
+	    192.10.20.11
 }
 
 teardown() {

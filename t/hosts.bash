@@ -7,26 +7,33 @@
 HOSTS_IP=192.10.10.10
 export HOSTS_IP
 
+# link_hosts A B ADDR_A ADDR_B: two namespaces with an Ethernet between them, or
+# skips the test
+link_hosts() {
+	local ns
+	# in a chroot that is no mount point they can be made but not entered
+	if ! ip netns add "$1" 2>/dev/null ||
+	    ! ip -n "$1" link >/dev/null 2>&1; then
+		ip netns del "$1" 2>/dev/null || :
+		skip "needs network namespaces (root)"
+	fi
+	ip netns add "$2"
+	ip -n "$1" link add eth0 type veth peer name eth0 netns "$2"
+	ip -n "$1" address add "$3/24" dev eth0
+	ip -n "$2" address add "$4/24" dev eth0
+	for ns in "$1" "$2"; do
+		ip -n "$ns" link set lo up
+		ip -n "$ns" link set eth0 up
+	done
+}
+
 # hosts_open: makes both, or skips the test
 hosts_open() {
 	HOSTS_MARK=dsi$$x$RANDOM
 	HOST_A=$HOSTS_MARK-a
 	HOST_B=$HOSTS_MARK-b
 	export HOSTS_MARK HOST_A HOST_B
-	# in a chroot that is no mount point they can be made but not entered
-	if ! ip netns add "$HOST_A" 2>/dev/null ||
-	    ! ip -n "$HOST_A" link >/dev/null 2>&1; then
-		ip netns del "$HOST_A" 2>/dev/null || :
-		skip "needs network namespaces (root)"
-	fi
-	ip netns add "$HOST_B"
-	ip -n "$HOST_A" link add eth0 type veth peer name eth0 netns "$HOST_B"
-	ip -n "$HOST_A" address add 192.10.10.10/24 dev eth0
-	ip -n "$HOST_B" address add 192.10.10.11/24 dev eth0
-	for ns in "$HOST_A" "$HOST_B"; do
-		ip -n "$ns" link set lo up
-		ip -n "$ns" link set eth0 up
-	done
+	link_hosts "$HOST_A" "$HOST_B" "$HOSTS_IP" 192.10.10.11
 }
 
 hosts_close() {
